@@ -1,0 +1,168 @@
+"""The manifest: everything a reader needs to know of a bundle, as typed, frozen records.
+
+``docs/bundle.md`` is the specification; these records are its executable form. Unknown fields are refused.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import msgspec
+
+SCHEMA_VERSION = 1
+
+DType = Literal["float32", "float16", "int8", "uint8"]
+Storage = Literal["slots", "ring", "mirror", "carry"]
+Size = Annotated[int, msgspec.Meta(ge=1)]
+Count = Annotated[int, msgspec.Meta(ge=0)]
+
+
+class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Base of all manifest records: immutable, keyword-only, strict."""
+
+
+class Input(Record, frozen=True):
+    """One graph input that receives a frame.
+
+    ``shape`` is that of one stream's frame, without the leading row axis, as the graph takes it: an image is
+    (height, width, channels) in uint8, an array is in float32 in the network's own axis order.
+    """
+
+    name: str
+    shape: tuple[Size, ...]
+    dtype: DType
+    kind: Literal["image", "array"]
+
+
+class Output(Record, frozen=True):
+    """One answer of the network; ``shape`` is one stream's, without the leading row axis."""
+
+    name: str
+    shape: tuple[Size, ...]
+    dtype: DType
+    valid_from: Count
+    """Step (from reset, counted from 0) of the first valid answer."""
+    delay: Count
+    """Steps between a frame and the answer that describes it."""
+
+
+class Read(Record, frozen=True):
+    """A graph input that a history feeds: ``age`` steps old for ``slots``; the whole past (age None) otherwise."""
+
+    name: str
+    age: Size | None = None
+
+
+class History(Record, frozen=True):
+    """A value the network reads again in later steps.
+
+    A graph tensor of ``slots`` and ``carry`` is (rows * rows_per_stream, *shape); of ``ring`` and ``mirror``
+    (depth, rows * rows_per_stream, *shape): time outermost, so that an ordered window is one contiguous block
+    whatever the number of rows. ``write`` is always (rows * rows_per_stream, *shape): the newest element.
+    """
+
+    name: str
+    storage: Storage
+    shape: tuple[Size, ...]
+    dtype: DType
+    depth: Size
+    """Elements kept: the greatest age read."""
+    reads: tuple[Read, ...]
+    write: str
+    border: float = 0.0
+    """What lies before the first element, as stored: finite, the type's lowest number standing for -infinity."""
+    starts_at: Count = 0
+    """What is written before this step (from reset) is replaced by ``border``."""
+    rows_per_stream: Size = 1
+    buffers: Size = 1
+    """slots: buffers in rotation, a divisor of the period, at least depth + 1. ring: depth. mirror: 2 * depth.
+    carry: 2, the period then being even."""
+
+
+class Timeline(Record, frozen=True):
+    """Time figures of the whole network, in steps."""
+
+    clip_length: Size
+    receptive_field: Size
+    delay: Count
+    valid_from: Count
+    warm_from: Count
+    """Step from which a whole receptive field of real frames has been seen (receptive_field - 1)."""
+    stride: Size = 1
+    period: Size = 1
+    """Phases after which the slot buffers stand where they began."""
+    fps: float | None = None
+
+
+class Preprocessing(Record, frozen=True):
+    """How a camera image becomes the frame of an image input; the graph holds ``mean`` and ``std`` already."""
+
+    size: tuple[Size, Size]
+    """Height and width of the frame."""
+    colour: Literal["rgb", "bgr", "gray"] = "rgb"
+    resize: Literal["crop", "letterbox", "stretch"] = "crop"
+    """crop: short side to the frame's, then centre crop; letterbox: long side to the frame's, then padding with
+    ``pad_value``; stretch: both sides."""
+    interpolation: Literal["area", "linear", "cubic", "nearest"] = "linear"
+    roi: tuple[float, float, float, float] | None = None
+    """Region of interest (left, top, right, bottom) as fractions of the image, cut out first."""
+    pad_value: Annotated[int, msgspec.Meta(ge=0, le=255)] = 114
+    mean: tuple[float, ...] = (0.0,)
+    std: tuple[float, ...] = (1.0,)
+
+
+class Variant(Record, frozen=True):
+    """One numeric form of the step graph: a graph member per phase of work, all over the same states and weights."""
+
+    graphs: tuple[str, ...]
+    weights: str
+    tolerance: Annotated[float, msgspec.Meta(gt=0)]
+    """Greatest difference from the golden answers, relative to their greatest magnitude."""
+
+
+class Golden(Record, frozen=True):
+    """Frames and the answers the network gives to them, from reset, in one safetensors member.
+
+    Tensors ``frame.<input>`` (steps, *shape) and ``answer.<output>`` (steps, *shape); answers before ``valid_from``
+    are not to be compared.
+    """
+
+    member: str
+    steps: Size
+
+
+class Costs(Record, frozen=True):
+    """Multiply-accumulates and bytes, as counted by ``edgeco.graph.cost``."""
+
+    parameters: Count
+    clip_macs: Count
+    step_macs: Count
+    state_bytes: Count
+
+
+class Member(Record, frozen=True):
+    """Size in bytes and sha256 (hex) of one member of the archive."""
+
+    size: Count
+    sha256: str
+
+
+class Manifest(Record, frozen=True):
+    """The whole manifest of a bundle."""
+
+    schema_version: Size
+    name: str
+    inputs: tuple[Input, ...]
+    outputs: tuple[Output, ...]
+    histories: tuple[History, ...]
+    timeline: Timeline
+    variants: dict[str, Variant]
+    golden: Golden
+    costs: Costs
+    members: dict[str, Member]
+    preprocessing: Preprocessing | None = None
+    labels: tuple[str, ...] | None = None
+    activation: Literal["none", "softmax", "sigmoid"] = "none"
+    """What turns an output into scores for ``top``; the graph's own outputs are untouched."""
+    provenance: dict[str, Any] = {}
+    """Versions, the build specification and hashes of what went in; informative only."""

@@ -1,0 +1,324 @@
+"""Builds the step graph: emits nodes, reads values at ages, and finally settles every history's storage."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+from edgeco.continual.history import MAX_PERIOD, Draft, History, Mark, Mode, Storage, choose_period
+from edgeco.continual.value import Kind, Value
+from edgeco.graph.layout import Factor, Layout
+from edgeco.graph.timeline import Timeline
+
+aten = torch.ops.aten
+
+Emit = Callable[..., fx.Node]
+
+
+class StepBuilder:
+    """The step graph under construction.
+
+    Attributes:
+        graph: the step graph.
+        tensors: weights of the step graph by attribute name.
+        batch: the traced batch size, to be replaced wherever it stands.
+    """
+
+    def __init__(self, batch: int, dtype: torch.dtype) -> None:
+        self.graph = fx.Graph()
+        self.tensors: dict[str, Tensor] = {}
+        self.batch = batch
+        self.dtype = dtype
+        self.drafts: list[Draft] = []
+        self.frames: list[fx.Node] = []
+        self._weights: dict[tuple[int, str], tuple[Tensor, fx.Node]] = {}
+        self._stored: dict[fx.Node, fx.Node] = {}
+        self._aged: dict[fx.Node, tuple[Value, int]] = {}
+        self._replaced: dict[fx.Node, fx.Node] = {}
+
+    # -- nodes -------------------------------------------------------------------------------------------------
+
+    def frame(self, name: str, layout: Layout) -> fx.Node:
+        """A graph input that receives a frame."""
+        node = self.graph.placeholder(name)
+        self.frames.append(node)
+        return node
+
+    def call(self, op: Any, *args: Any, **kwargs: Any) -> fx.Node:
+        """Emit one operator."""
+        return self.graph.call_function(op, args, kwargs)
+
+    def weight(self, tensor: Tensor, name: str = "constant", make: Callable[[Tensor], Tensor] | None = None) -> fx.Node:
+        """A weight of the step graph, made by `make` from a clip weight; the same one under the same name is stored once."""
+        key = (id(tensor), name)
+        if key not in self._weights:
+            attribute = f"w{len(self.tensors):03d}_{name}"
+            self.tensors[attribute] = (make(tensor) if make else tensor).detach().contiguous()
+            self._weights[key] = (tensor, self.graph.get_attr(attribute))  # the tensor is kept, so its id stays its own
+        return self._weights[key][1]
+
+    def node(self, value: Value) -> fx.Node:
+        """The step node of a value; a known constant becomes a weight."""
+        if value.node is not None:
+            return value.node
+        assert value.tensor is not None, "a value without a node is a known constant"
+        return self.weight(value.tensor)
+
+    def batch_size(self) -> fx.Node:
+        """The number of rows as a symbol, for the rare operator that must be told it."""
+        return self.call(aten.sym_size.int, self.frames[0], 0)
+
+    # -- reading the past --------------------------------------------------------------------------------------
+
+    def at(self, value: Value, delay: int) -> fx.Node:
+        """Element j of a stream (or window) as it stands at step j + `delay`."""
+        return self.past(value, delay - value.time.delay, value.time.border)
+
+    def past(self, value: Value, age: int, border: float | None) -> fx.Node:
+        """The element `age` steps older than the newest, with `border` before the first."""
+        assert age >= 0, "the future cannot be read"
+        node = self.node(value)
+        if age == 0:
+            return node if border is None else self._newest(self._draft(value, "ages", border), node)
+        if node in self._aged:  # an older element of an aged read is an older element of the same history
+            base, more = self._aged[node]
+            if border is None or border == base.time.border:
+                return self.past(base, age + more, base.time.border)
+        draft = self._draft(value, "ages", border)
+        draft.depth = max(draft.depth, age)
+        if age not in draft.reads:
+            read = self.call(_element, node, len(self.drafts), age)
+            draft.reads[age] = self._restored(read, value)
+            draft.reads[age].meta["marker"] = read
+            self._aged[draft.reads[age]] = (value, age)
+        return draft.reads[age]
+
+    def ring(self, value: Value, depth: int, border: float | None) -> fx.Node:
+        """The `depth` elements before the newest, as (depth, rows, numbers), in any order."""
+        draft = self._draft(value, "ring", border, depth)
+        return self._whole(draft, depth)
+
+    def ordered(self, value: Value, depth: int, border: float | None) -> fx.Node:
+        """The `depth` elements before the newest, as (depth, rows, numbers), oldest first."""
+        draft = self._draft(value, "ordered", border, depth)
+        return self._whole(draft, depth)
+
+    def newest(self, value: Value, mode: Mode, depth: int, border: float | None) -> fx.Node:
+        """The newest element as (rows, numbers), beside the past of a ring or an ordered window."""
+        node = self.stored(value)
+        return node if border is None else self._newest(self._draft(value, mode, border, depth), node)
+
+    def _newest(self, draft: Draft, node: fx.Node) -> fx.Node:
+        """An alias that marks where a reader with a border looks at the newest element.
+
+        Nothing but the end of a recording needs it: what would come after the end then counts as border.
+        """
+        if draft.newest is None:
+            draft.newest = self.call(aten.alias.default, node)
+            draft.newest.meta["draft"] = draft
+        return draft.newest
+
+    def window(self, value: Value, delay: int) -> fx.Node:
+        """A stream's last clip's worth of elements, in the clip network's own shape, complete at step i + `delay`."""
+        timeline = value.time
+        length = timeline.length
+        age = delay - (length - 1) - timeline.delay
+        newest = self.past(value, age, timeline.border) if length == 1 else None
+        if newest is None:
+            past = self.ordered(value, length - 1 + age, timeline.border)
+            if age == 0:
+                new = self.call(aten.unsqueeze.default, self.newest(value, "ordered", length - 1, timeline.border), 0)
+                newest = self.call(aten.cat.default, [past, new], 0)
+            else:
+                newest = past if age == 1 else self.call(aten.slice.Tensor, past, 0, 0, length)
+        return self._with_time(newest, value.layout, length)
+
+    def _whole(self, draft: Draft, depth: int) -> fx.Node:
+        draft.depth = depth
+        if draft.past is None:
+            draft.past = self.call(_past, draft.base, self.drafts.index(draft))
+        return draft.past
+
+    def _draft(self, value: Value, mode: Mode, border: float | None, depth: int | None = None) -> Draft:
+        base = self.stored(value, flat=mode != "ages")
+        timeline = value.time
+        for draft in self.drafts:
+            fits = draft.base is base and draft.mode == mode and draft.serves(border, timeline)
+            if fits and (depth is None or draft.depth == depth):
+                draft.join(border, timeline)
+                return draft
+        layout = value.graph_layout
+        shape = self._element_shape(layout, flat=mode != "ages")
+        needs = timeline.starts_at if border is None else 1 << 40
+        draft = Draft(base, mode, shape, self.dtype, self._rows_per_stream(layout), border, timeline.starts_at, timeline, needs)
+        self.drafts.append(draft)
+        return draft
+
+    def _rows_per_stream(self, layout: Layout) -> int:
+        batch = layout.batch
+        assert batch is not None, "every stream holds the batch"
+        return math.prod(f.size for f in layout.axes[batch] if f.role != "batch")
+
+    def _element_shape(self, layout: Layout, flat: bool) -> tuple[int, ...]:
+        rest = [size for i, size in enumerate(layout.shape) if i != layout.batch]
+        return tuple(rest) if self._is_plain(layout) and not flat else (math.prod(rest),)
+
+    def stored(self, value: Value, flat: bool = True) -> fx.Node:
+        """The newest element as a history keeps it: rows outermost, at most 4-D; or (rows, numbers)."""
+        own, layout = self.node(value), value.graph_layout
+        if self._is_plain(layout) and (not flat or layout.rank == 2):
+            return own
+        if own not in self._stored:
+            node, batch = own, layout.batch or 0
+            if batch:
+                node = self.call(aten.permute.default, node, [batch, *(i for i in range(layout.rank) if i != batch)])
+            count = math.prod(size for i, size in enumerate(layout.shape) if i != batch)
+            self._stored[own] = self.call(aten.reshape.default, node, [-1, count])
+        return self._stored[own]
+
+    def unstored(self, node: fx.Node, value: Value) -> fx.Node:
+        """(rows, numbers) back to the axes of the value's step node."""
+        layout = value.graph_layout
+        batch = layout.batch or 0
+        order = [batch, *(i for i in range(layout.rank) if i != batch)]
+        if layout.rank != 2 or batch:
+            node = self.call(aten.reshape.default, node, layout.permute(order).sizes())
+        return self.call(aten.permute.default, node, [order.index(i) for i in range(layout.rank)]) if batch else node
+
+    def _restored(self, read: fx.Node, value: Value) -> fx.Node:
+        """An aged element as its history keeps it, back to the axes of the value's step node."""
+        return read if self._is_plain(value.graph_layout) else self.unstored(read, value)
+
+    def _is_plain(self, layout: Layout) -> bool:
+        """Whether an element can be kept as it is: rows outermost, at least one more axis, at most 4-D."""
+        return layout.batch == 0 and 2 <= layout.rank <= 4
+
+    def _with_time(self, node: fx.Node, layout: Layout, length: int) -> fx.Node:
+        """(time, rows, numbers) to the clip layout."""
+        step = layout.step
+        batch = step.batch or 0
+        stored = [batch, *(i for i in range(step.rank) if i != batch)]
+        factors: list[Factor] = [Factor(length, "time")]
+        for i in stored:
+            factors += step.axes[i] or (Factor(1),)
+        wanted: list[Factor] = []
+        order: list[int] = []
+        positions = {}
+        cursor = 1
+        for i in stored:
+            count = len(step.axes[i]) or 1
+            positions[i] = list(range(cursor, cursor + count))
+            cursor += count
+        for clip_axis, axis in enumerate(layout.axes):
+            at = layout.step_axis(clip_axis)
+            own = list(positions[at]) if at is not None else []
+            for factor in axis or (Factor(1),):
+                order.append(0 if factor.role == "time" else own.pop(0))
+                wanted.append(factor)
+            order += own
+        if 0 not in order:  # time of one element that no axis shows
+            order, factors = [i - 1 for i in order], factors[1:]
+        split = [-1 if f.role == "batch" else f.size for f in factors]
+        node = self.call(aten.reshape.default, node, split)
+        if order != sorted(order):
+            node = self.call(aten.permute.default, node, order)
+        merged = any(len(axis) > 1 for axis in layout.axes)
+        return self.call(aten.reshape.default, node, layout.sizes()) if merged else node
+
+    # -- finishing ---------------------------------------------------------------------------------------------
+
+    def finish(self, outputs: Sequence[fx.Node]) -> tuple[list[History], int, list[Mark]]:
+        """Settle storages, name the state inputs, and close the graph; returns histories, period and end marks."""
+        end = self.graph.output(tuple(outputs))
+        self.graph.eliminate_dead_code()  # markers hold their base as an argument, so what a history needs stays
+        alive = set(self.graph.nodes)
+        for draft in self.drafts:
+            draft.reads = {age: node for age, node in draft.reads.items() if node.meta["marker"] in alive}
+        kept = [d for d in self.drafts if d.reads or d.past in alive]
+        for draft in kept:
+            draft.depth = max(draft.reads) if draft.reads else draft.depth
+        slots = [d for d in kept if d.mode == "ages" and d.depth + 1 <= MAX_PERIOD]
+        period, counts = choose_period([(d.depth + 1, d.bytes) for d in slots])
+        buffers = {id(d): count for d, count in zip(slots, counts, strict=True)}
+        histories: list[History] = []
+        writes: list[fx.Node] = []
+        first = next(iter(self.graph.nodes))
+        for i, draft in enumerate(kept):
+            history = _settle(f"h{i:03d}", draft, buffers.get(id(draft)))
+            with self.graph.inserting_before(first):
+                inputs = [self.graph.placeholder(name) for name in history.inputs]
+            with self.graph.inserting_before(end):
+                writes.append(self._connect(draft, history, inputs))
+            histories.append(history)
+        self.graph.erase_node(end)
+        for frame in reversed(self.frames):  # frames first, in call order
+            next(iter(self.graph.nodes)).prepend(frame)
+        writes = [self._replaced.get(node, node) for node in writes]
+        self.graph.output((tuple(self._replaced.get(n, n) for n in outputs), tuple(writes)))
+        self.graph.eliminate_dead_code()
+        self.graph.lint()
+        drafts = [node.meta["draft"] for node in self.graph.nodes if "draft" in node.meta]
+        return histories, period, [Mark(d.border or 0.0, d.ends) for d in drafts]
+
+    def _connect(self, draft: Draft, history: History, inputs: list[fx.Node]) -> fx.Node:
+        """Put the state inputs in the place of their markers; returns the node to write."""
+        if draft.past is not None:
+            self._replace(draft.past, inputs[0])
+            return draft.base
+        for age, read in draft.reads.items():
+            marker = read.meta["marker"]
+            if history.ages:
+                self._replace(marker, inputs[history.ages.index(age)])
+                continue
+            with self.graph.inserting_before(marker):
+                taken = self.graph.call_function(aten.select.int, (inputs[0], 0, history.depth - age))
+                if history.shape != draft.shape:
+                    taken = self.graph.call_function(aten.reshape.default, (taken, [-1, *draft.shape]))
+            self._replace(marker, taken)
+        if history.shape != draft.shape:
+            return self.call(aten.reshape.default, self._replaced.get(draft.base, draft.base), [-1, *history.shape])
+        return draft.base
+
+    def _replace(self, marker: fx.Node, node: fx.Node) -> None:
+        marker.replace_all_uses_with(node)
+        self._replaced[marker] = node
+
+
+def _settle(name: str, draft: Draft, slots: int | None) -> History:
+    """Slots where the period has room; else a ring where order does not matter, a mirror where it does."""
+    shape = draft.shape
+    if slots is None and len(shape) > 2:  # time, rows and three more would be a 5-D state
+        shape = (math.prod(shape),)
+    storage: Storage = "slots" if slots else "ring" if draft.mode == "ring" else "mirror"
+    return History(
+        name=name,
+        storage=storage,
+        shape=shape,
+        dtype=draft.dtype,
+        depth=draft.depth,
+        ages=tuple(sorted(draft.reads)) if slots else (),
+        border=0.0 if draft.border is None else draft.border,
+        starts_at=draft.starts_at,
+        rows_per_stream=draft.rows_per_stream,
+        buffers=slots or (draft.depth if storage == "ring" else 2 * draft.depth),
+        ends=draft.ends,
+    )
+
+
+def _element(base: Tensor, history: int, age: int) -> Tensor:
+    """Stands for an aged element until its history's storage is settled."""
+    raise AssertionError("replaced before the graph runs")
+
+
+def _past(base: Tensor, history: int) -> Tensor:
+    """Stands for the past of a ring or mirror until its history's storage is settled."""
+    raise AssertionError("replaced before the graph runs")
+
+
+def stream(node: fx.Node, layout: Layout, timeline: Timeline) -> Value:
+    """A value with one element per step."""
+    return Value(Kind.STREAM, layout, node, timeline)

@@ -1,0 +1,213 @@
+"""What a rule gets: the operator being converted, its arguments as values, and the tools to emit its step form."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+from torch import Tensor, fx
+
+from edgeco.continual.builder import StepBuilder, aten
+from edgeco.continual.value import Kind, Value
+from edgeco.errors import UnsupportedOperator
+from edgeco.graph.layout import Layout, marked, plain
+from edgeco.graph.timeline import Exactness, Timeline, merged
+from edgeco.graph.trace import op_name, shape_of, where
+
+VIEWS = (aten.view, aten.reshape, aten._unsafe_view, aten.expand)
+
+
+@dataclass(frozen=True)
+class Note:
+    """One line of the conversion report.
+
+    Attributes:
+        op: the operator that mixes time.
+        where: the user's source line.
+        exactness: exact, unpadded or causal.
+        form: what it became, in a few words.
+        delay: delay of its result in steps.
+    """
+
+    op: str
+    where: str
+    exactness: Exactness
+    form: str
+    delay: int
+
+
+class Context:
+    """One operator of the clip network at conversion.
+
+    Attributes:
+        builder: the step graph under construction.
+        node: the operator's node in the clip graph.
+        args: its arguments by schema name, tensors as :class:`Value`, defaults filled in.
+        pool_window: length that full-time summaries take instead of the clip's, or None.
+    """
+
+    def __init__(
+        self,
+        builder: StepBuilder,
+        node: fx.Node,
+        lookup: Callable[[fx.Node], Value],
+        report: list[Note],
+        pool_window: int | None,
+    ) -> None:
+        self.builder, self.node, self.lookup, self.report = builder, node, lookup, report
+        self.pool_window = pool_window
+        self.args = self._bind()
+
+    def _bind(self) -> dict[str, Any]:
+        given = fx.node.map_arg((self.node.args, self.node.kwargs), self.lookup)
+        positional, named = given
+        schema = getattr(self.node.target, "_schema", None)
+        if schema is None:
+            return {str(i): value for i, value in enumerate(positional)} | dict(named)
+        bound = {}
+        for i, argument in enumerate(schema.arguments):
+            if i < len(positional):
+                bound[argument.name] = positional[i]
+            else:
+                bound[argument.name] = named.get(argument.name, argument.default_value)
+        return bound
+
+    # -- the operator ------------------------------------------------------------------------------------------
+
+    @property
+    def op(self) -> str:
+        return op_name(self.node)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Clip shape of the (single) result."""
+        shape = shape_of(self.node)
+        assert shape is not None
+        return shape
+
+    @property
+    def values(self) -> list[Value]:
+        """All tensor arguments, in order."""
+        return list(_values(list(self.args.values())))
+
+    def refuse(self, reason: str, instead: str) -> NoReturn:
+        """Raise UnsupportedOperator for this operator."""
+        raise UnsupportedOperator(self.op, reason, where(self.node), instead)
+
+    def note(self, timeline: Timeline, form: str, exactness: Exactness | None = None) -> None:
+        """Put a line into the conversion report."""
+        self.report.append(Note(self.op, where(self.node), exactness or timeline.exactness, form, timeline.delay))
+
+    # -- aligning ----------------------------------------------------------------------------------------------
+
+    def common_delay(self, values: Sequence[Value]) -> int:
+        """The least delay at which one element of each stream can be read together."""
+        return max(v.time.computable for v in values if v.kind is not Kind.CONSTANT)
+
+    def ready(self, value: Value) -> Value:
+        """The same stream with explicit padding read as real elements, so that any operator may compute from it."""
+        timeline = value.time
+        if timeline.border is None:
+            return value
+        delay = timeline.computable
+        node = self.builder.at(value, delay)
+        return Value(value.kind, value.layout, node, timeline.aged(delay))
+
+    def stream(self, node: fx.Node, layout: Layout, timeline: Timeline) -> Value:
+        return Value(Kind.STREAM, layout, node, timeline)
+
+    # -- whole windows -----------------------------------------------------------------------------------------
+
+    def window(self, why: str | None = None) -> Value | list[Value]:
+        """Run the clip operator itself on a live window of the last clip's worth of elements."""
+        streams = [v for v in self.values if v.kind is not Kind.CONSTANT]
+        delay = max(self._window_delay(v) for v in streams)
+        nodes = {id(v): self._as_window(v, delay) for v in streams}
+        timeline = merged([self._window_time(v) for v in streams], delay, 1)
+        if any(v.kind is Kind.STREAM and v.time.length > 1 for v in streams):
+            self.note(timeline, f"live window of {max(v.time.length for v in streams)} elements" + (f": {why}" if why else ""))
+        return self.unchanged(nodes, timeline)
+
+    def _window_delay(self, value: Value) -> int:
+        return value.time.computable + (value.time.length - 1 if value.kind is Kind.STREAM else 0)
+
+    def _window_time(self, value: Value) -> Timeline:
+        """Timeline of a stream read as windows: numbered by the window's first element."""
+        if value.kind is Kind.WINDOW:
+            return value.time
+        time, more = value.time, value.time.length - 1
+        return Timeline(1, time.delay + more, time.first + more, time.past, time.future + more, exactness=time.exactness)
+
+    def _as_window(self, value: Value, delay: int) -> fx.Node:
+        if value.kind is Kind.WINDOW:
+            return self.builder.at(value, delay)
+        return self.builder.window(value, delay)
+
+    def unchanged(self, nodes: dict[int, fx.Node], timeline: Timeline) -> Value | list[Value]:
+        """The clip operator as it is, on arguments of the clip network's own shape."""
+        target = self.node.target
+        packet = getattr(target, "overloadpacket", None)
+        args = []
+        for name, value in self.args.items():
+            if packet in VIEWS and name in ("size", "shape"):
+                args.append(marked(self.shape, self.builder.batch).sizes())
+            else:
+                args.append(self._literal(value, nodes))
+        node = self._emit_by_schema(args)
+        results = self.node.meta["val"]
+        if isinstance(results, Tensor):
+            return Value(Kind.WINDOW, marked(tuple(results.shape), self.builder.batch), node, timeline)
+        pick = [self.builder.call(operator.getitem, node, i) for i in range(len(results))]
+        return [
+            Value(Kind.WINDOW, marked(tuple(r.shape), self.builder.batch), n, timeline)
+            for r, n in zip(results, pick, strict=True)
+        ]
+
+    def _emit_by_schema(self, values: list[Any]) -> fx.Node:
+        """Call the operator with arguments in schema order, keyword-only ones by name."""
+        schema = getattr(self.node.target, "_schema", None)
+        positional, named = [], {}
+        for i, value in enumerate(values):
+            argument = schema.arguments[i] if schema is not None else None
+            if argument is not None and argument.kwarg_only:
+                named[argument.name] = value
+            else:
+                positional.append(value)
+        return self.builder.call(self.node.target, *positional, **named)
+
+    def _literal(self, value: Any, nodes: dict[int, fx.Node]) -> Any:
+        """An argument for the step graph: values as nodes, the traced batch size as a symbol."""
+        if isinstance(value, Value):
+            found = nodes.get(id(value))
+            return found if found is not None else self.builder.node(value)
+        if isinstance(value, (list, tuple)):
+            return [self._literal(v, nodes) for v in value]
+        if is_batch(value, self.builder.batch):
+            rows = self.builder.batch_size()
+            return rows if value == self.builder.batch else self.builder.call(operator.mul, rows, value // self.builder.batch)
+        return value
+
+    def emit(self, changes: dict[str, Any], nodes: dict[int, fx.Node]) -> fx.Node:
+        """The operator on step values: some arguments replaced, the others as they are."""
+        args = [self._literal(changes.get(name, value), nodes) for name, value in self.args.items()]
+        return self._emit_by_schema(args)
+
+
+def is_batch(value: Any, batch: int) -> bool:
+    """Whether a literal holds the traced batch size."""
+    return isinstance(value, int) and not isinstance(value, bool) and 0 < value < 1 << 40 and value % batch == 0
+
+
+def _values(args: Any) -> Any:
+    for value in args:
+        if isinstance(value, Value):
+            yield value
+        elif isinstance(value, (list, tuple)):
+            yield from _values(value)
+
+
+def constant(tensor: Tensor) -> Value:
+    """A known constant."""
+    return Value(Kind.CONSTANT, plain(tensor.shape), tensor=tensor)

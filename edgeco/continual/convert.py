@@ -1,0 +1,242 @@
+"""Clip graph to step graph: walk the operators once, fold constants, apply rules, settle the histories."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+
+from edgeco.continual.builder import StepBuilder
+from edgeco.continual.context import Context, Note, is_batch
+from edgeco.continual.history import History, Mark
+from edgeco.continual.registry import find
+from edgeco.continual.value import Kind, Value
+from edgeco.errors import ConversionError, EdgecoError, SpecError, UnsupportedOperator
+from edgeco.graph.layout import marked, plain
+from edgeco.graph.timeline import Timeline
+from edgeco.graph.trace import ClipGraph, getitem_source, op_name, shape_of, where
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One output of the step network: its name, timeline, and where time stood in the clip network's output."""
+
+    name: str
+    timeline: Timeline
+    stack_dim: int
+    """Axis along which the answers of a recording are stacked."""
+    folded: bool
+    """Whether that axis is merged into the one before it, as in the clip network."""
+    per_element: bool
+    """Whether the clip network gives an element per frame, rather than one answer per clip."""
+
+
+@dataclass
+class StepGraph:
+    """The converted network as data: what a StepProgram runs and what export writes."""
+
+    module: fx.GraphModule
+    histories: list[History]
+    answers: list[Answer]
+    period: int
+    marks: list[Mark]
+    """Per alias operator of the module, in order: what it becomes after the end of a recording."""
+    report: list[Note]
+    clip: ClipGraph
+    dtype: torch.dtype
+    windows: list[str] = field(default_factory=list)
+
+
+def convert_graph(clip: ClipGraph, *, window: int | None = None) -> StepGraph:
+    """Derive the step graph of a traced clip network.
+
+    Args:
+        clip: the traced network.
+        window: elements the final summary over time takes; the clip's own number if None.
+
+    Raises:
+        UnsupportedOperator: an operator has no step form; names it and the user's line.
+        ConversionError: the network as a whole cannot be streamed.
+        SpecError: `window` does not fit the network.
+    """
+    if window is not None and window < 1:
+        raise SpecError(f"window is {window}; give the number of elements to pool over, 1 or more.")
+    walk = _Walk(clip)
+    walk.run()
+    if window is not None:
+        finals = walk.final_summaries()
+        if not finals:
+            raise SpecError("window was given, but the network has no final pooling over time; leave it out.")
+        walk = _Walk(clip, {node: window for node in finals})
+        walk.run()
+    return walk.finish()
+
+
+class _Walk:
+    """One pass over the clip graph."""
+
+    def __init__(self, clip: ClipGraph, pool_windows: dict[fx.Node, int] | None = None) -> None:
+        self.clip = clip
+        self.pool_windows = pool_windows or {}
+        self.values: dict[fx.Node, Value | list[Value]] = {}
+        self.report: list[Note] = []
+        self.dtype = next((i.dtype for i in clip.inputs if i.dtype.is_floating_point), torch.float32)
+        self.builder = StepBuilder(clip.batch, self.dtype)
+
+    def run(self) -> None:
+        for node in self.clip.graph.nodes:
+            if node.op == "placeholder":
+                self.values[node] = self._placeholder(node)
+            elif node.op == "call_function":
+                self.values[node] = self._operator(node)
+                self._confirm(node)
+
+    def lookup(self, node: fx.Node) -> Value:
+        value = self.values[node]
+        assert isinstance(value, Value), f"{node} has several results; a getitem picks one"
+        return value
+
+    def _placeholder(self, node: fx.Node) -> Value:
+        if node.name in self.clip.tensors:
+            tensor = self.clip.tensors[node.name]
+            return Value(Kind.CONSTANT, plain(tensor.shape), tensor=tensor)
+        item = node.meta["input"]
+        shape = shape_of(node)
+        assert shape is not None
+        layout = marked(shape, self.clip.batch, item.time_dim)
+        made = self.builder.frame(item.name, layout)
+        if item.time_dim is None:
+            return Value(Kind.CONSTANT, layout, made)
+        return Value(Kind.STREAM, layout, made, Timeline(self.clip.length))
+
+    def _operator(self, node: fx.Node) -> Value | list[Value]:
+        picked = getitem_source(node)
+        if picked is not None:
+            several = self.values[picked[0]]
+            assert isinstance(several, list)
+            return several[picked[1]]
+        arguments = [self.values[n] for n in node.all_input_nodes]
+        if all(isinstance(v, Value) and v.kind is Kind.CONSTANT for v in arguments):
+            known = all(isinstance(v, Value) and v.tensor is not None for v in arguments)
+            return self._fold(node) if known else self._static(node)
+        context = Context(self.builder, node, self.lookup, self.report, self.pool_windows.get(node))
+        if all(v.kind is not Kind.STREAM for v in context.values):
+            return context.window()
+        rule = find(node.target)
+        if rule is None:
+            context.refuse(
+                "it has no step form",
+                "Use operators listed as supported, move it out of the network, or give it a rule with edgeco.rule.",
+            )
+        try:
+            return rule(context)
+        except EdgecoError:
+            raise
+        except Exception as error:
+            raise ConversionError(
+                f"{op_name(node)} at {where(node)}: its rule failed ({type(error).__name__}: {error}). "
+                "This use of the operator is not covered; please report it with the network."
+            ) from error
+
+    def _fold(self, node: fx.Node) -> Value | list[Value]:
+        """Compute what depends on no input; the batch, where it is asked for, is 1 and broadcasts."""
+
+        def single(value: Any) -> Any:
+            if isinstance(value, fx.Node):
+                return self.lookup(value).tensor
+            return value // self.clip.batch if is_batch(value, self.clip.batch) else value
+
+        if "rand" in op_name(node) or "dropout" in op_name(node):
+            raise UnsupportedOperator(op_name(node), "it draws random numbers", where(node), "Take it out of evaluation.")
+        args = fx.node.map_aggregate((node.args, node.kwargs), single)
+        with torch.no_grad():
+            made = node.target(*args[0], **args[1])  # type: ignore[operator, index, misc]
+        if isinstance(made, Tensor):
+            return Value(Kind.CONSTANT, plain(made.shape), tensor=made)
+        return [Value(Kind.CONSTANT, plain(t.shape), tensor=t) for t in made]
+
+    def _static(self, node: fx.Node) -> Value | list[Value]:
+        """An operator on inputs that have no time: the same at every step."""
+        context = Context(self.builder, node, self.lookup, self.report, None)
+        made = context.unchanged({}, Timeline(1))
+        several = made if isinstance(made, list) else [made]
+        found = [Value(Kind.CONSTANT, v.layout, v.node) for v in several]
+        return found if isinstance(made, list) else found[0]
+
+    def _confirm(self, node: fx.Node) -> None:
+        """Hold a stream's axes against the second trace: only time's may differ between two lengths."""
+        value, longer = self.values[node], self.clip.resized.get(node.name)
+        if longer is None or not isinstance(value, Value) or value.kind is not Kind.STREAM:
+            return
+        for i, (size, other) in enumerate(zip(value.layout.shape, longer, strict=True)):
+            if size != other and i != value.layout.time:
+                raise ConversionError(
+                    f"{op_name(node)} at {where(node)}: axis {i} changes with the number of frames (from {size} to {other}), "
+                    "but time does not reach it by any rule. Please report this network."
+                )
+
+    def final_summaries(self) -> list[fx.Node]:
+        """Operators that summarise the clip over time and whose result meets no longer stream afterwards."""
+        finals = []
+        for node, value in self.values.items():
+            if not isinstance(value, Value) or value.kind is not Kind.STREAM or value.time.length != 1:
+                continue
+            sources = [self.values[n] for n in node.all_input_nodes]
+            shrank = any(isinstance(v, Value) and v.kind is Kind.STREAM and v.time.length > 1 for v in sources)
+            if shrank and _summarises(node) and not self._meets_longer(node):
+                finals.append(node)
+        return finals
+
+    def _meets_longer(self, node: fx.Node) -> bool:
+        seen, queue = set(), list(node.users)
+        while queue:
+            user = queue.pop()
+            if user in seen or user.op == "output":
+                continue
+            seen.add(user)
+            value = self.values[user]
+            if isinstance(value, Value) and value.kind is Kind.STREAM and value.time.length > 1:
+                return True
+            queue += user.users
+        return False
+
+    def finish(self) -> StepGraph:
+        """Align the outputs, close the graph, and describe the answers."""
+        nodes, answers = [], []
+        for name, source in self.clip.outputs.items():
+            value = self.lookup(source)
+            if value.kind is Kind.CONSTANT:
+                raise ConversionError(f"The output {name!r} does not depend on any frame; there is nothing to stream.")
+            if value.layout.batch is None:
+                raise ConversionError(f"The output {name!r} has no batch axis: the network mixes its rows, which are separate streams.")
+            delay = max(value.time.computable, 0)
+            node = self.builder.at(value, delay)
+            if node.op == "placeholder" or node in nodes:
+                node = self.builder.call(torch.ops.aten.clone.default, node)
+            nodes.append(node)
+            answers.append(_answer(name, value, delay))
+        histories, period, marks = self.builder.finish(nodes)
+        root = nn.Module()
+        for attribute, tensor in self.builder.tensors.items():
+            root.register_buffer(attribute, tensor)
+        module = fx.GraphModule(root, self.builder.graph, class_name="StepNetwork")
+        windows = [op_name(n) for n, v in self.values.items() if isinstance(v, Value) and v.kind is Kind.WINDOW]
+        return StepGraph(module, histories, answers, period, marks, self.report, self.clip, self.dtype, windows)
+
+
+def _answer(name: str, value: Value, delay: int) -> Answer:
+    timeline = value.time.aged(delay) if delay != value.time.delay or value.time.border is not None else value.time
+    axis = value.layout.time if value.kind is Kind.STREAM else None
+    if axis is None:
+        return Answer(name, timeline, 1, False, False)
+    pure = value.layout.pure_time is not None
+    if not pure and value.layout.axes[axis][-1].role != "time":
+        raise ConversionError(f"The output {name!r} merges time with other axes after it; return it before that reshape.")
+    return Answer(name, timeline, axis if pure else axis + 1, not pure, value.time.length > 1)
+
+
+def _summarises(node: fx.Node) -> bool:
+    name = op_name(node).rsplit(".", 1)[-1]
+    return "pool" in name or name in ("mean", "sum", "amax", "amin")

@@ -1,0 +1,142 @@
+"""Histories: values that later steps read again, their ages and their border.
+
+Readers share a history only where they agree on what lies before its first element: a padded convolution wants zeros,
+a padded max-pool minus infinity, and a reader that never looks there is content with either.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from torch import fx
+
+from edgeco.graph.timeline import Timeline
+
+MAX_PERIOD = 16
+
+Mode = Literal["ages", "ring", "ordered"]
+Storage = Literal["slots", "ring", "mirror"]
+
+
+@dataclass
+class Draft:
+    """A history under construction.
+
+    Attributes:
+        base: node of the step graph whose element is kept, stored as (rows * rows_per_stream, *shape).
+        mode: single ages; the whole past in any order; the whole past in order.
+        needs_from: first step whose element some reader needs as computed, not as border.
+        ends: timeline that tells where a recording's elements end.
+        reads: node standing for the element of each age (mode "ages").
+        past: node standing for the past as one tensor (other modes).
+        newest: alias of the newest element, for readers with a border.
+    """
+
+    base: fx.Node
+    mode: Mode
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+    rows_per_stream: int
+    border: float | None
+    starts_at: int
+    ends: Timeline
+    needs_from: int
+    depth: int = 1
+    reads: dict[int, fx.Node] = field(default_factory=dict)
+    past: fx.Node | None = None
+    newest: fx.Node | None = None
+
+    def serves(self, border: float | None, timeline: Timeline) -> bool:
+        """Whether a reader that wants `border` before ``timeline.starts_at`` may read this history (and join it)."""
+        if border is None:
+            return self.border is None or self.starts_at <= timeline.starts_at
+        if self.border is None:
+            return timeline.starts_at <= self.needs_from
+        same_span = self.starts_at == timeline.starts_at and self.ends.ends_at(0) == timeline.ends_at(0)
+        return self.border == border and same_span
+
+    def join(self, border: float | None, timeline: Timeline) -> None:
+        """Let that reader in."""
+        if border is not None and self.border is None:
+            self.border, self.starts_at, self.ends = border, timeline.starts_at, timeline
+        if border is None:
+            self.needs_from = min(self.needs_from, timeline.starts_at)
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of one element of one stream."""
+        count = self.rows_per_stream * self.dtype.itemsize
+        for size in self.shape:
+            count *= size
+        return count
+
+
+@dataclass(frozen=True)
+class Mark:
+    """What an alias of the newest element becomes after the end of a recording."""
+
+    border: float
+    ends: Timeline
+
+
+@dataclass(frozen=True)
+class History:
+    """A history of the finished step program; field for field what the manifest says of it, plus where it ends.
+
+    Attributes:
+        name: ``h000`` and so on; graph inputs are ``h000_a1`` (age 1) or ``h000_past``, the output is ``h000_new``.
+        storage: slots, ring or mirror.
+        shape: one row's element.
+        depth: elements kept, the greatest age read.
+        ages: ages read one by one (slots); empty where the past is read whole.
+        border: what lies before the first element.
+        starts_at: what is written before this step counts as border.
+        buffers: buffers a runtime keeps.
+        ends: timeline that tells where a recording's elements end.
+    """
+
+    name: str
+    storage: Storage
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+    depth: int
+    ages: tuple[int, ...]
+    border: float
+    starts_at: int
+    rows_per_stream: int
+    buffers: int
+    ends: Timeline
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Names of the graph inputs this history feeds."""
+        return tuple(f"{self.name}_a{age}" for age in self.ages) if self.ages else (f"{self.name}_past",)
+
+    @property
+    def output(self) -> str:
+        """Name of the graph output that holds the newest element."""
+        return f"{self.name}_new"
+
+
+def choose_period(needs: list[tuple[int, int]], limit: int = MAX_PERIOD) -> tuple[int, list[int]]:
+    """The common period of all slots and the buffers of each: least bytes, then the shortest period.
+
+    Args:
+        needs: (buffers at least, bytes of one buffer) per history, each at most `limit` buffers.
+
+    Returns:
+        The period, and per history the smallest divisor of it that is large enough.
+
+    >>> choose_period([(3, 100), (5, 100), (2, 100)])
+    (6, [3, 6, 2])
+    """
+    best: tuple[int, int, list[int]] | None = None
+    for period in range(max((need for need, _ in needs), default=1), limit + 1):
+        counts = [next(d for d in range(need, period + 1) if period % d == 0) for need, _ in needs]
+        size = sum(count * bytes_ for count, (_, bytes_) in zip(counts, needs, strict=True))
+        if best is None or (size, period) < best[:2]:
+            best = (size, period, counts)
+    assert best is not None, "a history deeper than the period belongs in a mirror"
+    return best[1], best[2]

@@ -1,0 +1,279 @@
+"""The step program: the torch reference runner of a converted network. Pure underneath, with the field's verbs on top."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch.utils import _pytree as pytree
+
+from edgeco.continual.context import Note
+from edgeco.continual.convert import StepGraph, convert_graph
+from edgeco.continual.history import History, Mark
+from edgeco.errors import FrameError, SpecError
+from edgeco.graph.timeline import worst
+from edgeco.graph.trace import Clip, TimeDims, trace
+
+Elements = tuple[Tensor, ...]
+"""A history's elements, newest first, each (rows, *shape)."""
+
+
+@dataclass(frozen=True)
+class State:
+    """The past of one stream (or of a batch of them in lock-step): every history's elements, and the steps taken."""
+
+    histories: dict[str, Elements]
+    steps: int = 0
+
+
+class StepProgram(nn.Module):
+    """A clip network that runs one frame at a time.
+
+    ``forward(clip)`` is the clip network itself. ``forward_step(frame)`` takes one frame (no time axis) and returns one
+    answer, or None while there is no valid one. ``step(frame, state)`` is the pure form of it.
+
+    Attributes:
+        receptive_field: frames an answer depends on.
+        delay: frames between a frame and the answer that describes it.
+        stride: steps per answer.
+        valid_from: step of the first valid answer, counted from 0.
+        report: one note per operator that mixes time.
+    """
+
+    def __init__(self, net: nn.Module, graph: StepGraph) -> None:
+        super().__init__()
+        self.clip_network = net
+        self.network = graph.module
+        self.histories: list[History] = graph.histories
+        self.answers = graph.answers
+        self.period = graph.period
+        self.marks = graph.marks
+        self.report: list[Note] = graph.report
+        self.inputs = graph.clip.inputs
+        self.clip_length = graph.clip.length
+        self.pinned = graph.clip.pinned
+        self.stride = 1
+        self._spec = graph.clip.out_spec
+        self._state: State | None = None
+        self.eval()
+
+    # -- time figures ------------------------------------------------------------------------------------------
+
+    @property
+    def receptive_field(self) -> int:
+        return max(a.timeline.receptive_field for a in self.answers)
+
+    @property
+    def delay(self) -> int:
+        return max(a.timeline.delay for a in self.answers)
+
+    @property
+    def valid_from(self) -> int:
+        return max(a.timeline.starts_at for a in self.answers)
+
+    @property
+    def exactness(self) -> str:
+        """What holds of every answer: exact, unpadded or causal."""
+        return worst(*(a.timeline.exactness for a in self.answers))
+
+    # -- the pure step -----------------------------------------------------------------------------------------
+
+    def initial_state(self, rows: int) -> State:
+        """The state of `rows` streams that have seen nothing: every history holds its border."""
+        like = next(iter(self.network.buffers()), torch.empty(0))
+        histories = {}
+        for history in self.histories:
+            shape = (rows * history.rows_per_stream, *history.shape)
+            dtype = like.dtype if like.is_floating_point() else history.dtype
+            element = torch.full(shape, history.border, dtype=dtype, device=like.device)
+            histories[history.name] = (element,) * history.depth
+        return State(histories)
+
+    def step(self, frames: Sequence[Tensor], state: State, extra: int | None = None) -> tuple[list[Tensor], State]:
+        """One step: the answers (valid or not) and the new state; the old state stays as it was.
+
+        Args:
+            frames: one tensor per input, without time axis.
+            state: what `initial_state` or an earlier step returned.
+            extra: frames by which the recording is longer than the clip, when its end is known: what lies
+                after it then counts as border, as the clip network pads it.
+        """
+        inputs = list(frames)
+        for history in self.histories:
+            inputs += _reads(history, state.histories[history.name])
+        run = self.network if extra is None else _Ending(self.network, self.marks, state.steps, extra).run
+        answers, writes = run(*inputs)
+        histories = {}
+        for history, new in zip(self.histories, writes, strict=True):
+            outside = state.steps < history.starts_at
+            outside |= extra is not None and state.steps >= history.ends.ends_at(extra)
+            element = torch.full_like(new, history.border) if outside else new
+            histories[history.name] = (element, *state.histories[history.name][:-1])
+        return list(answers), State(histories, state.steps + 1)
+
+    # -- the verbs ---------------------------------------------------------------------------------------------
+
+    def forward(self, *clip: Any, **named: Any) -> Any:
+        """The clip network's own answer to a whole clip."""
+        return self.clip_network(*clip, **named)
+
+    def forward_step(self, *frame: Any, update_state: bool = True, **named: Any) -> Any:
+        """One frame in, one answer out; None in place of every answer that is not valid yet.
+
+        Raises:
+            FrameError: the frame's shape does not fit, or its batch is another than the stream's.
+        """
+        frames = self._frames(frame, named)
+        rows = frames[0].shape[0]
+        state = self._state if self._state is not None else self.initial_state(rows)
+        self._check(frames, state)
+        with torch.no_grad():
+            answers, after = self.step(frames, state)
+        if update_state:
+            self._state = after
+        valid = [a if state.steps >= answer.timeline.starts_at else None for a, answer in zip(answers, self.answers, strict=True)]
+        return None if not any(v is not None for v in valid) else pytree.tree_unflatten(valid, self._spec)
+
+    def forward_steps(self, *frames: Any, pad_end: bool = False, **named: Any) -> Any:
+        """Many frames in; the valid answers stacked, or None where there is none.
+
+        Answers are stacked along the axis where the clip network's output has time, else along axis 1.
+
+        Args:
+            frames: tensors with a time axis, as the clip network takes them, of any length.
+            pad_end: end the recording after the last frame, as the clip network pads it; the state is not kept.
+        """
+        clips = self._frames(frames, named, whole=True)
+        timed = next((c.shape[i.time_dim] for c, i in zip(clips, self.inputs, strict=True) if i.time_dim is not None))
+        state = self._state if self._state is not None else self.initial_state(clips[0].shape[0])
+        extra = state.steps + timed - self.clip_length if pad_end else None
+        kept: list[list[Tensor]] = [[] for _ in self.answers]
+        with torch.no_grad():
+            for step in range(timed + (self._tail(extra, state.steps + timed) if extra is not None else 0)):
+                one = [_frame(c, i.time_dim, min(step, timed - 1)) for c, i in zip(clips, self.inputs, strict=True)]
+                before = state.steps
+                answers, state = self.step(one, state, extra)
+                for answer, made, known in zip(self.answers, answers, kept, strict=True):
+                    ended = extra is not None and before >= answer.timeline.ends_at(extra)
+                    if before >= answer.timeline.starts_at and not ended:
+                        known.append(made)
+        self._state = self._state if pad_end else state
+        return pytree.tree_unflatten([_stack(a, k) for a, k in zip(self.answers, kept, strict=True)], self._spec)
+
+    def _tail(self, extra: int, frames: int) -> int:
+        return max(0, max(a.timeline.ends_at(extra) for a in self.answers) - frames)
+
+    def clean_state(self) -> None:
+        """Forget all frames."""
+        self._state = None
+
+    @property
+    def state(self) -> State | None:
+        """The current state (immutable), or None before the first frame. Assign one to go on from it."""
+        return self._state
+
+    @state.setter
+    def state(self, state: State | None) -> None:
+        self._state = state
+
+    # -- checks ------------------------------------------------------------------------------------------------
+
+    def _frames(self, args: Sequence[Any], named: Mapping[str, Any], whole: bool = False) -> list[Tensor]:
+        found = list(args) + [named[i.name] for i in self.inputs[len(args) :] if i.name in named]
+        if len(found) != len(self.inputs) or not all(isinstance(f, Tensor) for f in found):
+            raise FrameError(f"The network takes {len(self.inputs)} tensors ({', '.join(i.name for i in self.inputs)}); {len(found)} were given.")
+        for tensor, item in zip(found, self.inputs, strict=True):
+            expected = list(item.shape)
+            if item.time_dim is not None:
+                expected[item.time_dim : item.time_dim + 1] = [-1] if whole else []
+            given = list(tensor.shape)
+            fits = len(given) == len(expected) and all(e in (-1, g) for e, g in zip(expected[1:], given[1:], strict=True))
+            if not fits:
+                shape = ", ".join(["rows", *("frames" if e == -1 else str(e) for e in expected[1:])])
+                raise FrameError(f"The input {item.name!r} takes ({shape}); a tensor of shape {tuple(given)} was given.")
+        return found
+
+    def _check(self, frames: Sequence[Tensor], state: State) -> None:
+        for history in self.histories:
+            rows = state.histories[history.name][0].shape[0] // history.rows_per_stream
+            if rows != frames[0].shape[0]:
+                raise FrameError(
+                    f"The stream has {rows} rows and the frame {frames[0].shape[0]}; call clean_state() to start another stream."
+                )
+
+
+class _Ending(fx.Interpreter):
+    """Runs a step at which elements that would lie after the end of the recording count as border."""
+
+    def __init__(self, module: fx.GraphModule, marks: list[Mark], step: int, extra: int) -> None:
+        super().__init__(module)
+        self._marks, self._step, self._extra = iter(marks), step, extra
+
+    def call_function(self, target: Any, args: Any, kwargs: Any) -> Any:
+        result = super().call_function(target, args, kwargs)
+        if target is not torch.ops.aten.alias.default:
+            return result
+        mark = next(self._marks)
+        return torch.full_like(result, mark.border) if self._step >= mark.ends.ends_at(self._extra) else result
+
+
+def _reads(history: History, elements: Elements) -> list[Tensor]:
+    if history.ages:
+        return [elements[age - 1] for age in history.ages]
+    return [torch.stack(elements[::-1])]
+
+
+def _frame(clip: Tensor, time_dim: int | None, step: int) -> Tensor:
+    return clip if time_dim is None else clip.select(time_dim, step)
+
+
+def _stack(answer: Any, made: list[Tensor]) -> Tensor | None:
+    if not made:
+        return None
+    stacked = torch.stack(made, answer.stack_dim)
+    return stacked.flatten(answer.stack_dim - 1, answer.stack_dim) if answer.folded else stacked
+
+
+def convert(
+    net: nn.Module,
+    clip: Clip,
+    *,
+    time_dim: TimeDims = 2,
+    window: int | None = None,
+    exact: bool | str = False,
+) -> StepProgram:
+    """Turn an ordinary clip network into a step program.
+
+    The network is copied, put into evaluation mode and traced once; it is never changed.
+
+    Args:
+        net: a plain PyTorch network that takes clips.
+        clip: an example clip (batch, channels, frames, …); a tuple or mapping for several inputs. Its data are ignored.
+        time_dim: the axis that counts frames; a tuple or mapping for several inputs, None for one without time.
+        window: elements the final pooling over time takes; the clip's own number if None.
+        exact: reserved for the modes that recompute a live window; only False is available.
+
+    Raises:
+        ConversionError: the network cannot be streamed; the message names operator, source line and a way out.
+        SpecError: the arguments do not fit together.
+
+    Example:
+        >>> import torch, edgeco
+        >>> net = torch.nn.Sequential(torch.nn.Conv3d(3, 8, 3, padding=(0, 1, 1)), torch.nn.ReLU())
+        >>> program = edgeco.convert(net, torch.zeros(1, 3, 8, 16, 16))
+        >>> program.receptive_field, program.delay
+        (3, 2)
+        >>> program.forward_step(torch.rand(1, 3, 16, 16)) is None
+        True
+    """
+    if exact is not False:
+        raise SpecError(f"exact={exact!r} is not available in this version; leave it out.")
+    net = copy.deepcopy(net).eval()
+    return StepProgram(net, convert_graph(trace(net, clip, time_dim), window=window))
+
+
+__all__ = ["State", "StepProgram", "convert"]

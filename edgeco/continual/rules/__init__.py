@@ -1,0 +1,29 @@
+"""One file per operator family; importing this package registers every rule."""
+
+from edgeco.continual.rules import (
+    axiswise,
+    convolution,
+    creation,
+    framewise,
+    normalisation,
+    pointwise,
+    pooling,
+    products,
+    reduction,
+    shape,
+    slicing,
+)
+
+__all__ = [
+    "axiswise",
+    "convolution",
+    "creation",
+    "framewise",
+    "normalisation",
+    "pointwise",
+    "pooling",
+    "products",
+    "reduction",
+    "shape",
+    "slicing",
+]

@@ -1,0 +1,71 @@
+"""Operators along one axis that keep every size: as they are off the time axis, on a live window along it."""
+
+from __future__ import annotations
+
+from edgeco.continual.builder import aten
+from edgeco.continual.context import Context
+from edgeco.continual.registry import rule
+from edgeco.continual.value import Kind, Value
+
+
+@rule(aten.softmax, aten.log_softmax, aten._softmax, aten._log_softmax)
+def softmax(ctx: Context) -> Value | list[Value]:
+    """Softmax along one axis; over time it is the window's."""
+    return along(ctx, over_time="a softmax over time")
+
+
+@rule(aten.cumsum, aten.cumprod, aten.flip, aten.roll, aten.sort, aten.topk, aten.index_select)
+def ordered(ctx: Context) -> Value | list[Value]:
+    """Operators whose meaning along time is another than along any other axis."""
+    return along(ctx, over_time=None)
+
+
+@rule(aten.glu)
+def gated(ctx: Context) -> Value | list[Value]:
+    """Half of the channels gate the other half."""
+    value = ctx.values[0]
+    axis = ctx.args["dim"] % value.layout.rank
+    if value.kind is Kind.STREAM and value.layout.time != axis:
+        ready = ctx.ready(value)
+        node = ctx.emit({"dim": value.layout.step_axis(axis)}, {id(value): ctx.builder.node(ready)})
+        return ctx.stream(node, value.layout.with_size(axis, ctx.shape[axis]), ready.time)
+    return ctx.window("gating along time")
+
+
+def along(ctx: Context, over_time: str | None) -> Value | list[Value]:
+    """Emit the operator with its axis renumbered; along time, a live window, or a refusal where that misleads."""
+    value: Value = next(iter(ctx.args.values()))
+    if value.kind is Kind.WINDOW:
+        return ctx.window()
+    name = "dims" if "dims" in ctx.args else "dim"
+    given = ctx.args[name]
+    axes = [d % value.layout.rank for d in (given if isinstance(given, (list, tuple)) else [given])]
+    if value.layout.batch in axes:
+        ctx.refuse("it runs along the batch", "Each row is a stream of its own: use another axis.")
+    if value.layout.time in axes:
+        if over_time is None:
+            ctx.refuse("it runs along time", "A live stream has no such whole: use a convolution, a pool or a mean over time.")
+        return ctx.window(over_time)
+    if any(v.kind is not Kind.CONSTANT for v in ctx.values[1:]):
+        return ctx.window("an index computed from the input")
+    ready = ctx.ready(value)
+    steps = [value.layout.step_axis(a) for a in axes]
+    changes = {name: steps if isinstance(given, (list, tuple)) else steps[0]}
+    node = ctx.emit(changes, {id(value): ctx.builder.node(ready)})
+    result = ctx.node.meta["val"]
+    if isinstance(result, (tuple, list)):
+        import operator
+
+        return [
+            ctx.stream(ctx.builder.call(operator.getitem, node, i), _sized(value, r.shape), ready.time)
+            for i, r in enumerate(result)
+        ]
+    return ctx.stream(node, _sized(value, result.shape), ready.time)
+
+
+def _sized(value: Value, shape: tuple[int, ...]):  # type: ignore[no-untyped-def]
+    layout = value.layout
+    for i, size in enumerate(shape):
+        if layout.shape[i] != size:
+            layout = layout.with_size(i, size)
+    return layout

@@ -1,0 +1,169 @@
+"""Convolutions: a kernel of k taps in time becomes k convolutions without time, over elements of k ages."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+from edgeco.continual.builder import StepBuilder, aten
+from edgeco.continual.context import Context
+from edgeco.continual.registry import rule
+from edgeco.continual.rules.framewise import framewise, in_batch
+from edgeco.continual.value import Kind, Value
+
+_CONV = {1: aten.conv1d.default, 2: aten.conv2d.default, 3: aten.conv3d.default}
+
+
+@rule(aten.conv1d, aten.conv2d, aten.conv3d)
+def convolution(ctx: Context) -> Value | list[Value]:
+    """Convolution over any axes; over time without stride and dilation."""
+    value, weight = ctx.args["input"], ctx.args["weight"]
+    if value.kind is Kind.WINDOW:
+        return ctx.window()
+    if weight.tensor is None or (ctx.args["bias"] is not None and ctx.args["bias"].tensor is None):
+        ctx.refuse("its kernel is computed from the input", "Convolve with parameters, or multiply and sum explicitly.")
+    time = value.layout.time
+    if in_batch(value):
+        return framewise(ctx, value)
+    if value.layout.pure_time is None or time == 1 or value.layout.rank != weight.layout.rank:
+        return ctx.window("a convolution whose channels hold time")
+    return _over_time(ctx, value, weight.tensor, time)
+
+
+def _over_time(ctx: Context, value: Value, weight: Tensor, axis: int) -> Value:
+    spatial = weight.ndim - 2
+    at = axis - 2
+    taps = weight.shape[axis]
+    stride, dilation = _spread(ctx.args["stride"], spatial), _spread(ctx.args["dilation"], spatial)
+    before, after = _padding(ctx.args["padding"], weight, dilation)
+    length = ctx.shape[axis]
+    if stride[at] > 1 and length > 1:
+        ctx.refuse(f"stride {stride[at]} in time", "Use stride 1 in time, and pool or subsample the answers instead.")
+    if dilation[at] > 1 and taps > 1:
+        ctx.refuse(f"dilation {dilation[at]} in time", "Use dilation 1 in time.")
+    padded = bool(before[at] or after[at])
+    value, ages, delay = aligned_taps(ctx, value, taps, before[at], 0.0 if padded else None)
+    timeline = value.time.tapped(taps, before[at], length, delay)
+    elements = [ctx.builder.past(value, age, 0.0 if padded else value.time.border) for age in ages]
+    rest = [i for i in range(spatial) if i != at]
+    asymmetric = [i for i in rest if before[i] != after[i]]
+    if asymmetric:
+        elements = [_pad(ctx.builder, e, [before[i] for i in rest], [after[i] for i in rest]) for e in elements]
+        before = [0] * spatial
+    node = _taps(
+        ctx,
+        elements,
+        weight,
+        axis,
+        {"stride": [stride[i] for i in rest], "padding": [before[i] for i in rest], "dilation": [dilation[i] for i in rest]},
+    )
+    if taps > 1:
+        ctx.note(timeline, f"{taps} taps")
+    layout = value.layout.with_axis(1, _plain(ctx.shape[1]))
+    for i, size in enumerate(ctx.shape[2:], start=2):
+        layout = layout.with_size(i, size)
+    return ctx.stream(node, layout, timeline)
+
+
+def aligned_taps(
+    ctx: Context, value: Value, taps: int, front: int, border: float | None
+) -> tuple[Value, list[int], int]:
+    """Ages of the elements that `taps` taps read, oldest first, and the delay of the result.
+
+    Explicit padding of another value than the operator's own is read as real elements first.
+    """
+    if border is not None and value.time.border is not None and value.time.border != border:
+        value = ctx.ready(value)
+    time = value.time
+    delay = max(time.delay + taps - 1 - front, time.computable)
+    ages = [delay - time.delay + front - i for i in range(taps)]
+    return value, ages, delay
+
+
+def _plain(size: int) -> Any:
+    from edgeco.graph.layout import plain
+
+    return plain([size]).axes[0]
+
+
+def _spread(value: Any, count: int) -> list[int]:
+    listed = list(value) if isinstance(value, (list, tuple)) else [value]
+    return listed * count if len(listed) == 1 else listed
+
+
+def _padding(padding: Any, weight: Tensor, dilation: list[int]) -> tuple[list[int], list[int]]:
+    """Padding before and after each axis; "same" puts the odd one after."""
+    sizes = weight.shape[2:]
+    if padding == "valid":
+        return [0] * len(sizes), [0] * len(sizes)
+    if padding == "same":
+        total = [d * (k - 1) for d, k in zip(dilation, sizes, strict=True)]
+        return [t // 2 for t in total], [t - t // 2 for t in total]
+    listed = _spread(padding, len(sizes))
+    return listed, list(listed)
+
+
+def _pad(builder: StepBuilder, node: fx.Node, before: list[int], after: list[int]) -> fx.Node:
+    pads = [n for pair in reversed(list(zip(before, after, strict=True))) for n in pair]
+    return builder.call(aten.constant_pad_nd.default, node, pads, 0.0)
+
+
+def _taps(ctx: Context, elements: list[fx.Node], weight: Tensor, axis: int, space: dict[str, list[int]]) -> fx.Node:
+    """The sum over taps: depthwise ones added up, dense ones as one convolution over concatenated channels."""
+    builder, bias, groups = ctx.builder, ctx.args["bias"], ctx.args["groups"]
+    bias_node = builder.weight(bias.tensor, "bias") if bias is not None else None
+    kernel = [size for i, size in enumerate(weight.shape[2:]) if i != axis - 2]
+    channels = weight.shape[0]
+    trivial = all(k == 1 for k in kernel) and all(s == 1 for s in space["stride"]) and not any(space["padding"])
+    if trivial and groups == channels and weight.shape[1] == 1:
+        return _scaled(builder, elements, weight, axis, bias_node)
+    if groups == 1 and len(elements) > 1:
+        joined = builder.call(aten.cat.default, elements, 1)
+        fused = builder.weight(weight, "taps", lambda w: w.movedim(axis, 1).flatten(1, 2))
+        return _conv(builder, joined, fused, bias_node, space, groups)
+    total: fx.Node | None = None
+    for i, element in enumerate(elements):
+        tap = builder.weight(weight, f"tap{i}", lambda w, i=i: w.select(axis, i))  # type: ignore[misc]
+        part = _conv(builder, element, tap, bias_node if i == 0 else None, space, groups)
+        total = part if total is None else builder.call(aten.add.Tensor, total, part)
+    assert total is not None
+    return total
+
+
+def _conv(
+    builder: StepBuilder, node: fx.Node, weight: fx.Node, bias: fx.Node | None, space: dict[str, list[int]], groups: int
+) -> fx.Node:
+    rank = len(space["stride"])
+    if rank:
+        return builder.call(_CONV[rank], node, weight, bias, space["stride"], space["padding"], space["dilation"], groups)
+    if groups == 1:
+        return builder.call(aten.linear.default, node, weight, bias)
+    line = builder.call(aten.unsqueeze.default, node, -1)
+    kernel = builder.call(aten.unsqueeze.default, weight, -1)
+    return builder.call(aten.squeeze.dim, builder.call(aten.conv1d.default, line, kernel, bias, [1], [0], [1], groups), -1)
+
+
+def _scaled(
+    builder: StepBuilder, elements: list[fx.Node], weight: Tensor, axis: int, bias: fx.Node | None
+) -> fx.Node:
+    """Depthwise in time alone: a multiply and an add per tap and element."""
+    rank = weight.ndim - 3
+
+    def column(w: Tensor) -> Tensor:
+        return w.reshape(-1, *[1] * rank)
+
+    total: fx.Node | None = None
+    for i, element in enumerate(elements):
+        scale = builder.weight(weight, f"scale{i}", lambda w, i=i: column(w.select(axis, i)))  # type: ignore[misc]
+        part = builder.call(aten.mul.Tensor, element, scale)
+        total = part if total is None else builder.call(aten.add.Tensor, total, part)
+    assert total is not None
+    if bias is None:
+        return total
+    owner = builder.tensors[str(bias.target)]
+    return builder.call(aten.add.Tensor, total, builder.weight(owner, "shift", column))
+
+
+__all__ = ["aligned_taps", "convolution"]

@@ -1,0 +1,102 @@
+"""Operators that only rearrange axes: time is carried through splits, merges and permutations."""
+
+from __future__ import annotations
+
+from edgeco.continual.builder import aten
+from edgeco.continual.context import Context
+from edgeco.continual.registry import rule
+from edgeco.continual.rules.pointwise import with_summaries
+from edgeco.continual.value import Kind, Value
+from edgeco.graph.layout import Factor, Layout
+
+
+@rule(aten.view, aten.reshape, aten._unsafe_view, aten.flatten, aten.unflatten)
+def reshape(ctx: Context) -> Value | list[Value]:
+    """Reshape: axes are split and merged by their factors."""
+    value = ctx.values[0]
+    if value.kind is Kind.WINDOW:
+        return ctx.window()
+    layout = value.layout.reshape(ctx.shape)
+    if layout is None:
+        return ctx.window("a reshape that cuts the time axis")
+    return viewed(ctx, value, layout)
+
+
+def viewed(ctx: Context, value: Value, layout: Layout) -> Value:
+    """The same numbers in other axes."""
+    node = ctx.builder.node(value)
+    if layout.step.shape != value.layout.step.shape:
+        node = ctx.builder.call(aten.reshape.default, node, layout.step.sizes())
+    return ctx.stream(node, layout, value.time)
+
+
+@rule(aten.permute, aten.transpose, aten.t, aten.movedim)
+def permute(ctx: Context) -> Value | list[Value]:
+    """Axes in another order."""
+    value = ctx.values[0]
+    if value.kind is Kind.WINDOW:
+        return ctx.window()
+    rank = value.layout.rank
+    if "dims" in ctx.args:
+        order = [d % rank for d in ctx.args["dims"]]
+    else:
+        a, b = ctx.args.get("dim0", 0) % rank, ctx.args.get("dim1", 1) % rank
+        order = list(range(rank))
+        order[a], order[b] = order[b], order[a]
+    steps = [s for s in (value.layout.step_axis(d) for d in order) if s is not None]
+    node = ctx.builder.node(value)
+    if steps != sorted(steps):
+        node = ctx.builder.call(aten.permute.default, node, steps)
+    return ctx.stream(node, value.layout.permute(order), value.time)
+
+
+@rule(aten.squeeze)
+def squeeze(ctx: Context) -> Value | list[Value]:
+    """Axes of one element dropped."""
+    value = ctx.values[0]
+    if value.kind is Kind.WINDOW:
+        return ctx.window()
+    given = ctx.args.get("dim")
+    rank = value.layout.rank
+    dims = range(rank) if given is None else given if isinstance(given, (list, tuple)) else [given]
+    gone = [d % rank for d in dims if value.layout.shape[d % rank] == 1]
+    return viewed(ctx, value, value.layout.drop(gone) if gone else value.layout)
+
+
+@rule(aten.unsqueeze)
+def unsqueeze(ctx: Context) -> Value | list[Value]:
+    """An axis of one element put in."""
+    value = ctx.values[0]
+    if value.kind is Kind.WINDOW:
+        return ctx.window()
+    return viewed(ctx, value, value.layout.insert(ctx.args["dim"] % len(ctx.shape)))
+
+
+@rule(aten.expand)
+def expand(ctx: Context) -> Value | list[Value]:
+    """Axes of one element repeated; a summary of the clip repeated over time is causal."""
+    value = ctx.values[0]
+    if value.kind is Kind.WINDOW:
+        return ctx.window()
+    new = len(ctx.shape) - value.layout.rank
+    layout, time = value.layout, value.time
+    for _ in range(new):
+        layout = layout.insert(0)
+    for i, size in enumerate(ctx.shape):
+        if layout.shape[i] == size:
+            continue
+        if i == layout.time:
+            layout = layout.with_axis(i, (Factor(size, "time"),))
+            like = Value(Kind.STREAM, layout, timeline=_long(time, size))
+            time = with_summaries(ctx, [value, like])[0].time
+        else:
+            layout = layout.with_size(i, size)
+    time = _long(time, ctx.shape[layout.time]) if layout.time is not None and layout.pure_time is not None else time
+    node = ctx.builder.call(aten.expand.default, ctx.builder.node(value), layout.step.sizes())
+    return ctx.stream(node, layout, time)
+
+
+def _long(time, length: int):  # type: ignore[no-untyped-def]
+    from dataclasses import replace
+
+    return replace(time, length=length)

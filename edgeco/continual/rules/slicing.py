@@ -1,0 +1,243 @@
+"""Slices, shifts, padding and concatenation. Along time they only renumber elements, which costs nothing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from edgeco.continual.builder import aten
+from edgeco.continual.context import Context
+from edgeco.continual.registry import rule
+from edgeco.continual.rules.pointwise import time_offset, with_summaries, without_time
+from edgeco.continual.rules.shape import viewed
+from edgeco.continual.value import Kind, Value
+from edgeco.graph.layout import Layout
+from edgeco.graph.timeline import merged
+
+
+def _bounds(start: int | None, end: int | None, size: int) -> tuple[int, int]:
+    first = 0 if start is None else start + size if start < 0 else start
+    last = size if end is None else end + size if end < 0 else end
+    return min(max(first, 0), size), min(max(last, 0), size)
+
+
+@rule(aten.slice)
+def slice_(ctx: Context) -> Value | list[Value]:
+    """x[a:b] along one axis."""
+    value = ctx.values[0]
+    if value.kind is Kind.WINDOW:
+        return ctx.window()
+    axis = ctx.args["dim"] % value.layout.rank
+    size = value.layout.shape[axis]
+    start, end = _bounds(ctx.args["start"], ctx.args["end"], size)
+    step = ctx.args["step"]
+    if axis == value.layout.time and step > 1 and ctx.shape[axis] > 1:
+        ctx.refuse(f"a slice with step {step} in time", "Keep every element of time.")
+    return _part(ctx, value, axis, start, end, step)
+
+
+def _part(ctx: Context, value: Value, axis: int, start: int, end: int, step: int = 1) -> Value:
+    """Elements `start` to `end` of one axis."""
+    size = value.layout.shape[axis]
+    if (start, end, step) == (0, size, 1):
+        return value
+    if axis == value.layout.batch:
+        ctx.refuse("it picks rows of the batch", "Each row is a stream of its own: keep axis 0 whole.")
+    if axis == value.layout.time:
+        if value.layout.pure_time is None:
+            ctx.refuse("it cuts an axis that time is merged into", "Slice before merging time into another axis.")
+        end = start + 1 if step > 1 else end
+        cut = value.time.cut(start, size - end)
+        return ctx.stream(ctx.builder.node(value), value.layout.with_size(axis, end - start), cut)
+    count = -(-(end - start) // step)
+    node = ctx.builder.call(aten.slice.Tensor, ctx.builder.node(value), value.layout.step_axis(axis), start, end, step)
+    return ctx.stream(node, value.layout.with_size(axis, count), value.time)
+
+
+@rule(aten.select)
+def select(ctx: Context) -> Value | list[Value]:
+    """x[i] along one axis."""
+    value = ctx.values[0]
+    if value.kind is Kind.WINDOW:
+        return ctx.window()
+    axis = ctx.args["dim"] % value.layout.rank
+    index = ctx.args["index"] % value.layout.shape[axis]
+    return _picked(ctx, value, axis, index)
+
+
+def _picked(ctx: Context, value: Value, axis: int, index: int) -> Value:
+    part = _part(ctx, value, axis, index, index + 1)
+    return viewed(ctx, part, part.layout.drop([axis]))
+
+
+@rule(aten.split, aten.split_with_sizes, aten.chunk, aten.tensor_split, aten.unbind)
+def split(ctx: Context) -> Value | list[Value]:
+    """Parts along one axis."""
+    value = ctx.values[0]
+    if value.kind is Kind.WINDOW:
+        return ctx.window()
+    axis = ctx.args["dim"] % value.layout.rank
+    if "unbind" in ctx.op:
+        return [_picked(ctx, value, axis, i) for i in range(value.layout.shape[axis])]
+    parts, at = [], 0
+    for made in ctx.node.meta["val"]:
+        size = made.shape[axis]
+        parts.append(_part(ctx, value, axis, at, at + size))
+        at += size
+    return parts
+
+
+@rule(aten.pad, aten.constant_pad_nd)
+def pad(ctx: Context) -> Value | list[Value]:
+    """Padding: by a constant along time it says what lies before the first element; within a frame it is as it is."""
+    value = ctx.values[0]
+    if value.kind is Kind.WINDOW:
+        return ctx.window()
+    mode = ctx.args.get("mode", "constant")
+    number = float(ctx.args.get("value") or 0.0)
+    pads: list[int] = ctx.args["pad"]
+    rank = value.layout.rank
+    around = {rank - 1 - i: (pads[2 * i], pads[2 * i + 1]) for i in range(len(pads) // 2)}
+    if any(around.get(value.layout.batch, (0, 0))):  # type: ignore[arg-type]
+        ctx.refuse("it pads the batch", "Pad other axes.")
+    in_time = around.pop(value.layout.time, (0, 0)) if value.layout.time is not None else (0, 0)
+    if any(in_time) and (mode != "constant" or value.layout.pure_time is None):
+        ctx.refuse(f"{mode} padding in time", "Pad time by a constant.")
+    result = _pad_frame(ctx, value, around, mode, number)
+    return _pad_time(ctx, result, in_time, number) if any(in_time) else result
+
+
+def _pad_frame(ctx: Context, value: Value, around: dict[int, tuple[int, int]], mode: str, number: float) -> Value:
+    if not any(any(pair) for pair in around.values()):
+        return value
+    ready = value if value.time.border == number and mode == "constant" else ctx.ready(value)
+    steps = {value.layout.step_axis(axis): pair for axis, pair in around.items()}
+    rank = value.layout.step.rank
+    depth = rank - min(axis for axis in steps if axis is not None)
+    flat = [n for i in range(depth) for n in steps.get(rank - 1 - i, (0, 0))]
+    filler = number if mode == "constant" else None
+    node = ctx.builder.call(aten.pad.default, ctx.builder.node(ready), flat, mode, filler)
+    layout = value.layout
+    for axis, pair in around.items():
+        layout = layout.with_size(axis, layout.shape[axis] + sum(pair)) if any(pair) else layout
+    return ctx.stream(node, layout, ready.time)
+
+
+def _pad_time(ctx: Context, value: Value, pair: tuple[int, int], number: float) -> Value:
+    front, back = pair
+    axis = value.layout.time
+    assert axis is not None
+    if value.time.border is not None and value.time.border != number:
+        value = ctx.ready(value)
+    time = value.time.cut(max(-front, 0), max(-back, 0)) if front < 0 or back < 0 else value.time
+    time = time.padded(max(front, 0), max(back, 0), number) if front > 0 or back > 0 else time
+    if front > 0 or back > 0:
+        ctx.note(time, f"{max(front, 0)} elements of {number:g} before, {max(back, 0)} after")
+    return ctx.stream(ctx.builder.node(value), value.layout.with_size(axis, time.length), time)
+
+
+@rule(aten.cat)
+def cat(ctx: Context) -> Value | list[Value]:
+    """Concatenation: along time of a stream and constants it is padding; along another axis streams are aligned."""
+    values: list[Value] = ctx.args["tensors"]
+    axis = ctx.args["dim"] % len(ctx.shape)
+    return _joined(ctx, values, axis)
+
+
+def _joined(ctx: Context, values: list[Value], axis: int) -> Value | list[Value]:
+    if any(v.kind is Kind.WINDOW for v in values):
+        return ctx.window()
+    streams = [v for v in values if v.kind is Kind.STREAM]
+    if len(values) == 1:
+        return values[0]
+    offset = time_offset(streams)
+    if any(v.layout.time == axis for v in streams) or offset is None:
+        return _along_time(ctx, values, axis)
+    if any(v.layout.batch == axis for v in streams):
+        ctx.refuse("it joins along the batch", "Each row is a stream of its own: use another axis.")
+    node, layout, time = _aligned_cat(ctx, values, axis, offset)
+    return ctx.stream(node, layout, time)
+
+
+def _along_time(ctx: Context, values: list[Value], axis: int) -> Value | list[Value]:
+    streams = [i for i, v in enumerate(values) if v.kind is Kind.STREAM]
+    fills = {v.uniform for i, v in enumerate(values) if i not in streams}
+    if len(streams) != 1 or len(fills) != 1 or None in fills:
+        return ctx.window("a concatenation along time")
+    front = sum(v.layout.shape[axis] for v in values[: streams[0]])
+    back = sum(v.layout.shape[axis] for v in values[streams[0] + 1 :])
+    return _pad_time(ctx, values[streams[0]], (front, back), fills.pop())  # type: ignore[arg-type]
+
+
+def _aligned_cat(ctx: Context, values: list[Value], axis: int, offset: int) -> tuple[Any, Layout, Any]:
+    original = [v for v in values if v.kind is Kind.STREAM]
+    streams = with_summaries(ctx, original)
+    renumbered = {id(a): b for a, b in zip(original, streams, strict=True)}
+    delay = max(v.time.computable for v in streams)
+    time = merged([v.time for v in streams], delay, max(v.time.length for v in streams))
+    model = max(streams, key=lambda v: (v.layout.time is not None, v.layout.rank))
+    layout = model.layout.with_axis(axis, ()).with_size(axis, ctx.shape[axis])
+    nodes = []
+    for value in values:
+        node = without_time(ctx, renumbered.get(id(value), value), offset, delay)
+        nodes.append(node if value.kind is Kind.STREAM else _spread_rows(ctx, node, value, layout, axis))
+    return ctx.builder.call(aten.cat.default, nodes, layout.step_axis(axis)), layout, time
+
+
+def _spread_rows(ctx: Context, node: Any, value: Value, layout: Layout, axis: int) -> Any:
+    """A constant repeated for every row, as concatenation does not broadcast."""
+    step = layout.step
+    if step.batch is None:
+        return node
+    sizes: list[Any] = list(step.shape)
+    own = layout.step_axis(axis)
+    assert own is not None
+    sizes[own] = value.layout.shape[axis]
+    rows: Any = ctx.builder.batch_size()
+    more = sizes[step.batch] // ctx.builder.batch
+    import operator
+
+    sizes[step.batch] = rows if more == 1 else ctx.builder.call(operator.mul, rows, more)
+    return ctx.builder.call(aten.expand.default, node, sizes)
+
+
+@rule(aten.stack)
+def stack(ctx: Context) -> Value | list[Value]:
+    """Stacking along a new axis."""
+    values: list[Value] = ctx.args["tensors"]
+    if any(v.kind is not Kind.STREAM for v in values):
+        return ctx.window()
+    axis = ctx.args["dim"] % len(ctx.shape)
+    return _joined(ctx, [viewed(ctx, v, v.layout.insert(axis)) for v in values], axis)
+
+
+@rule(aten.slice_scatter)
+def slice_scatter(ctx: Context) -> Value | list[Value]:
+    """Writing into a slice, as in-place assignments become: the parts around the slice, joined with what is written."""
+    base, source = ctx.args["self"], ctx.args["src"]
+    axis = ctx.args["dim"] % len(ctx.shape)
+    size = ctx.shape[axis]
+    start, end = _bounds(ctx.args["start"], ctx.args["end"], size)
+    if ctx.args["step"] != 1 or Kind.WINDOW in (base.kind, source.kind):
+        return ctx.window("writing into a slice with a step") if source.kind is not Kind.CONSTANT or base.kind is not Kind.CONSTANT else base
+    if (start, end) == (0, size):
+        return source  # type: ignore[no-any-return]
+    parts = [_cut(ctx, base, axis, 0, start), source, _cut(ctx, base, axis, end, size)]
+    return _joined(ctx, [p for p in parts if p.layout.shape[axis]], axis)
+
+
+def _cut(ctx: Context, value: Value, axis: int, start: int, end: int) -> Value:
+    if value.kind is Kind.STREAM and end > start:
+        return _part(ctx, value, axis, start, end)
+    if value.tensor is None:
+        return Value(value.kind, value.layout.with_axis(axis, ()).with_size(axis, 0), value.node, value.timeline)
+    made = value.tensor.narrow(axis, start, end - start)
+    return Value(Kind.CONSTANT, value.layout.with_axis(axis, ()).with_size(axis, end - start), tensor=made)
+
+
+@rule(aten.copy)
+def copy(ctx: Context) -> Value | list[Value]:
+    """Assignment to a whole tensor: what is assigned, if it need not be spread."""
+    source = ctx.args["src"]
+    if source.layout.shape != ctx.shape and source.kind is Kind.STREAM:
+        ctx.refuse("assigning a smaller tensor", "Expand the right-hand side to the shape it is assigned to.")
+    return source  # type: ignore[no-any-return]

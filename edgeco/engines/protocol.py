@@ -1,0 +1,100 @@
+"""What every engine promises. An engine compiles a step graph once and runs it over buffers bound beforehand.
+
+Engines know tensors by name and nothing of frames, streams or cameras.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """An input or output of a compiled graph: ``shape`` has None where the graph leaves a size open."""
+
+    name: str
+    shape: tuple[int | None, ...]
+    dtype: str
+
+
+class Buffer(Protocol):
+    """A block of an engine's memory that keeps its address: the unit that is bound."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    @property
+    def dtype(self) -> np.dtype[Any]: ...
+
+    @property
+    def address(self) -> int:
+        """Address of the first byte, used to refuse aliasing."""
+        ...
+
+
+class Memory(Protocol):
+    """One kind of memory (host, CUDA device): where buffers live and how bytes get in, out and across."""
+
+    def allocate(self, shape: Sequence[int], dtype: str, fill: float = 0.0) -> Buffer: ...
+
+    def window(self, buffer: Buffer, start: int, length: int) -> Buffer:
+        """View of ``length`` elements from ``start`` along the outermost axis: no copy, one contiguous block."""
+        ...
+
+    def element(self, buffer: Buffer, index: int) -> Buffer:
+        """View of one element along the outermost axis, without that axis: no copy."""
+        ...
+
+    def fill(self, buffer: Buffer, value: float) -> None: ...
+
+    def copier(self, destination: Buffer, source: Buffer) -> Callable[[], None]:
+        """A prepared copy between two buffers of one shape and type, without passing through the host.
+
+        Prepared, because it is done in every step: what can be checked or looked up is, once.
+        """
+        ...
+
+    def write(self, buffer: Buffer, array: np.ndarray[Any, Any]) -> None: ...
+
+    def read(self, buffer: Buffer) -> np.ndarray[Any, Any]:
+        """A fresh host array with the buffer's contents."""
+        ...
+
+
+class Binding(Protocol):
+    """Names bound to buffers for one phase. ``rebind`` swaps the buffer of one name (mirrors move each step)."""
+
+    def rebind(self, name: str, buffer: Buffer) -> None: ...
+
+
+class Engine(Protocol):
+    """A compiled step graph: immutable, shareable between streams."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def memory(self) -> Memory: ...
+
+    @property
+    def threads(self) -> int:
+        """Processor threads the engine computes with."""
+        ...
+
+    @property
+    def inputs(self) -> tuple[Tensor, ...]: ...
+
+    @property
+    def outputs(self) -> tuple[Tensor, ...]: ...
+
+    def bind(self, inputs: Mapping[str, Buffer], outputs: Mapping[str, Buffer]) -> Binding:
+        """Prepare one phase. Raises EngineError if an output shares bytes with an input or another output."""
+        ...
+
+    def run(self, binding: Binding) -> None:
+        """Run the graph once over what is bound; returns when the outputs may be read or copied."""
+        ...

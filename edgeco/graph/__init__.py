@@ -1,0 +1,1 @@
+"""[build side] A traced clip network and what is known of each of its values."""
