@@ -1,0 +1,66 @@
+"""Fold batch norms into the convolutions before them, in double precision, on the clip graph."""
+
+from __future__ import annotations
+
+from torch import Tensor, fx
+
+from edgeco.continual.builder import aten
+from edgeco.continual.rules.normalisation import scale_and_shift
+from edgeco.graph.trace import ClipGraph
+
+_CONVOLUTIONS = (aten.conv1d.default, aten.conv2d.default, aten.conv3d.default)
+_NORMS = (aten.batch_norm.default, aten._native_batch_norm_legit_no_training.default)
+
+
+def fold_norms(clip: ClipGraph) -> int:
+    """Fold every batch norm that alone reads a convolution; returns how many. The graph is changed in place."""
+    folded = 0
+    for node in list(clip.graph.nodes):
+        if node.target not in _NORMS:
+            continue
+        source = node.args[0]
+        if not isinstance(source, fx.Node) or source.target not in _CONVOLUTIONS or len(source.users) != 1:
+            continue
+        if node.target is aten.batch_norm.default and node.args[5]:
+            continue  # it uses the statistics of the batch
+        _fold(clip, source, node)
+        folded += 1
+    clip.graph.eliminate_dead_code()
+    return folded
+
+
+def _known(clip: ClipGraph, argument: object) -> Tensor | None:
+    return clip.tensors[argument.name] if isinstance(argument, fx.Node) and argument.name in clip.tensors else None
+
+
+def _fold(clip: ClipGraph, convolution: fx.Node, norm: fx.Node) -> None:
+    functional = norm.target is aten._native_batch_norm_legit_no_training.default
+    eps = float(norm.args[6] if functional else norm.args[7])  # type: ignore[arg-type]
+    weight, bias, mean, variance = (_known(clip, norm.args[i]) for i in (1, 2, 3, 4))
+    kernel = _known(clip, convolution.args[1])
+    if mean is None or variance is None or kernel is None:
+        return
+    scale, shift = scale_and_shift(weight, bias, mean.double(), variance.double(), eps)
+    before = _known(clip, convolution.args[2]) if len(convolution.args) > 2 else None
+    if before is not None:
+        shift = shift + before.double() * scale
+    column = scale.reshape(-1, *[1] * (kernel.ndim - 1))
+    args = list(convolution.args) + [None] * (3 - len(convolution.args))
+    args[1] = add_tensor(clip, f"{convolution.name}_folded", (kernel.double() * column).to(kernel.dtype))
+    args[2] = add_tensor(clip, f"{convolution.name}_shift", shift.to(kernel.dtype))
+    convolution.args = tuple(args)
+    if not functional:
+        norm.replace_all_uses_with(convolution)
+        return
+    for user in list(norm.users):
+        user.replace_all_uses_with(convolution)
+
+
+def add_tensor(clip: ClipGraph, name: str, tensor: Tensor) -> fx.Node:
+    """A new constant of the clip graph."""
+    first = next(iter(clip.graph.nodes))
+    with clip.graph.inserting_before(first):
+        node = clip.graph.placeholder(name)
+    node.meta["val"] = tensor
+    clip.tensors[node.name] = tensor.detach()
+    return node

@@ -1,0 +1,242 @@
+"""The step graph as ONNX: opset 20, named states, a symbolic number of rows, weights beside it."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+from onnx import helper
+from torch import fx
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.fx.experimental.proxy_tensor import make_fx
+from torch.fx.passes.fake_tensor_prop import FakeTensorProp
+
+import edgeco.export.reshaping  # noqa: F401  (registers its operators)
+from edgeco.continual.convert import StepGraph
+from edgeco.errors import ConversionError
+from edgeco.export.frame_input import FrameInput
+from edgeco.export.operators import TABLE, Call, Ref
+from edgeco.export.writer import TYPES, GraphWriter
+
+OPSET = 20
+IR_VERSION = 10
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A graph without its weights, and the weights."""
+
+    graph: bytes
+    weights: dict[str, np.ndarray[Any, Any]]
+
+    def model(self) -> onnx.ModelProto:
+        """The complete model in one piece."""
+        model = onnx.ModelProto.FromString(self.graph)
+        model.graph.initializer.extend(onnx.numpy_helper.from_array(v, k) for k, v in self.weights.items())
+        return model
+
+
+def export_onnx(step: StepGraph, frame: FrameInput | None = None) -> Exported:
+    """Write a step graph.
+
+    Args:
+        step: the converted network.
+        frame: given for an image network, whose graph then takes uint8 frames (rows, height, width, channels).
+
+    Raises:
+        ConversionError: an operator of the network has no ONNX form.
+    """
+    batch = step.clip.batch
+    _propagate(step, batch)
+    writer = GraphWriter()
+    translation = _Translation(writer, batch, step)
+    inputs = []
+    names: list[str] = []
+    for node in step.module.graph.nodes:
+        if node.op == "placeholder":
+            inputs.append(_input_info(node, batch, frame))
+            translation.place(node, _take_frame(writer, node, frame))
+        elif node.op == "get_attr":
+            translation.place(node, writer.weight(str(node.target), getattr(step.module, str(node.target))))
+        elif node.op == "call_function":
+            translation.translate(node)
+        else:
+            names = [translation.names[n] for group in node.args[0] for n in group]
+    wanted = [a.name for a in step.answers] + [h.output for h in step.histories]
+    outputs = _name_outputs(writer, names, wanted, step)
+    graph = helper.make_graph(writer.nodes, "step", inputs, outputs, list(writer.small.values()))
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION, producer_name="edgeco")
+    exported = Exported(model.SerializeToString(deterministic=True), writer.weights)
+    onnx.checker.check_model(exported.model(), full_check=True)
+    return exported
+
+
+def _propagate(step: StepGraph, batch: int) -> None:
+    """Give every node of the step graph a fake value of the traced batch."""
+    with FakeTensorMode(allow_non_fake_inputs=True) as mode:
+        examples = []
+        shapes = {}
+        for history in step.histories:
+            rows = batch * history.rows_per_stream
+            for name in history.inputs:
+                shapes[name] = (rows, *history.shape) if history.ages else (history.depth, rows, *history.shape)
+        for item in step.clip.inputs:
+            rest = [n for i, n in enumerate(item.shape) if i not in (0, item.time_dim)]
+            shapes[item.name] = (batch, *rest)
+        for node in step.module.graph.nodes:
+            if node.op == "placeholder":
+                examples.append(torch.empty(shapes[str(node.target)], dtype=step.dtype))
+        FakeTensorProp(step.module, mode).propagate(*examples)
+
+
+def _input_info(node: fx.Node, batch: int, frame: FrameInput | None) -> onnx.ValueInfoProto:
+    value = node.meta["val"]
+    shape: list[Any] = ["rows" if n == batch else f"{n // batch}*rows" if n and n % batch == 0 else n for n in value.shape]
+    if frame is not None and node.target == "frame":
+        rows, channels, height, width = shape
+        return helper.make_tensor_value_info("frame", TYPES[torch.uint8], [rows, height, width, channels])
+    return helper.make_tensor_value_info(str(node.target), TYPES[value.dtype], shape)
+
+
+def _take_frame(writer: GraphWriter, node: fx.Node, frame: FrameInput | None) -> str:
+    """uint8 (rows, height, width, channels) to float (rows, channels, height, width) less the mean."""
+    if frame is None or node.target != "frame":
+        return str(node.target)
+    dtype = node.meta["val"].dtype
+    name = writer.emit("Cast", "frame", to=TYPES[dtype])
+    if any(frame.mean):
+        mean = torch.tensor(frame.mean, dtype=dtype)
+        name = writer.emit("Sub", name, writer.weight("frame_mean", mean))
+    channels = node.meta["val"].shape[1]
+    if channels == 1:  # one channel lies the same either way
+        return writer.reshape(name, [-1, *node.meta["val"].shape[1:]])
+    return writer.emit("Transpose", name, perm=[0, 3, 1, 2])
+
+
+def _name_outputs(writer: GraphWriter, names: Sequence[str], wanted: Sequence[str], step: StepGraph) -> list[onnx.ValueInfoProto]:
+    """Rename the results in place; one that is an input, a weight or wanted twice gets an Identity."""
+    made = {name for node in writer.nodes for name in node.output}
+    renamed: dict[str, str] = {}
+    extra = []
+    for name, final in zip(names, wanted, strict=True):
+        if name in made and name not in renamed:
+            renamed[name] = final
+        else:
+            extra.append((name, final))
+    for node in writer.nodes:
+        node.input[:] = [renamed.get(n, n) for n in node.input]
+        node.output[:] = [renamed.get(n, n) for n in node.output]
+    for name, final in extra:
+        writer.emit("Identity", renamed.get(name, name), result=final)
+    end = next(n for n in step.module.graph.nodes if n.op == "output").args[0]
+    values = [n.meta["val"] for group in end for n in group]
+    batch = step.clip.batch
+    return [
+        helper.make_tensor_value_info(
+            final, TYPES[v.dtype], ["rows" if n == batch else f"{n // batch}*rows" if n and n % batch == 0 else n for n in v.shape]
+        )
+        for final, v in zip(wanted, values, strict=True)
+    ]
+
+
+class _Translation:
+    """Names of the ONNX tensors by step node, and how a node becomes ONNX nodes."""
+
+    def __init__(self, writer: GraphWriter, batch: int, step: StepGraph) -> None:
+        self.writer, self.batch, self.step = writer, batch, step
+        self.names: dict[fx.Node, str] = {}
+        self.several: dict[fx.Node, list[fx.Node]] = {}
+
+    def place(self, node: fx.Node, name: str) -> None:
+        self.names[node] = name
+
+    def translate(self, node: fx.Node) -> None:
+        target = node.target
+        if target is operator.getitem and node.args[0] in self.several:
+            self.names[node] = self.names[self.several[node.args[0]][node.args[1]]]  # type: ignore[index]
+            return
+        if target in (aten_sym_size, operator.mul, operator.floordiv):
+            self.names[node] = self._symbol(node)
+            return
+        found = TABLE.get(getattr(target, "overloadpacket", None))
+        if found is None or not isinstance(node.meta["val"], torch.Tensor):
+            self._decompose(node)
+        elif any(self._is_symbol(a) for a in _flat(node.args)):
+            self.names[node] = self._spread_rows(node)
+        else:
+            self.names[node] = found(Call(self.writer, self._bind(node), node.meta["val"], self.batch))
+
+    def _ref(self, node: fx.Node) -> Ref:
+        value = node.meta["val"]
+        return Ref(self.names[node], tuple(value.shape), value.dtype)
+
+    def _bind(self, node: fx.Node) -> dict[str, Any]:
+        args, kwargs = fx.node.map_arg((node.args, node.kwargs), self._ref)
+        bound = {}
+        for i, argument in enumerate(node.target._schema.arguments):  # type: ignore[union-attr]
+            bound[argument.name] = args[i] if i < len(args) else kwargs.get(argument.name, argument.default_value)
+        return bound
+
+    def _is_symbol(self, value: Any) -> bool:
+        return isinstance(value, fx.Node) and isinstance(value.meta.get("val"), int)
+
+    def _symbol(self, node: fx.Node) -> str:
+        """The number of rows as a one-element tensor, for the rare constant that must be spread over rows."""
+        if node.target is aten_sym_size:
+            shape = self.writer.emit("Shape", self.names[node.args[0]], start=node.args[1], end=node.args[1] + 1)  # type: ignore[index, operator]
+            return shape
+        return self.writer.emit("Mul", self.names[node.args[0]], self.writer.ints([node.args[1]]))  # type: ignore[index, list-item]
+
+    def _spread_rows(self, node: fx.Node) -> str:
+        """expand() to sizes of which one is the number of rows."""
+        parts = [self.names[a] if self._is_symbol(a) else self.writer.ints([a]) for a in node.args[1]]  # type: ignore[index, union-attr]
+        return self.writer.emit("Expand", self.names[node.args[0]], self.writer.emit("Concat", *parts, axis=0))  # type: ignore[index]
+
+    def _decompose(self, node: fx.Node) -> None:
+        """Write an operator by what PyTorch says it consists of."""
+        tensors = [a for a in _flat((node.args, tuple(node.kwargs.values()))) if isinstance(a, fx.Node)]
+
+        def run(*values: torch.Tensor) -> Any:
+            given = dict(zip(tensors, values, strict=True))
+            args, kwargs = fx.node.map_arg((node.args, node.kwargs), lambda n: given[n])
+            return node.target(*args, **kwargs)  # type: ignore[operator]
+
+        table = {k: v for k, v in torch._decomp.core_aten_decompositions().items() if k.overloadpacket not in TABLE}
+        mode = tensors[0].meta["val"].fake_mode
+        with mode, torch.no_grad():
+            inner = make_fx(run, decomposition_table=table, tracing_mode="real")(*[t.meta["val"] for t in tensors])
+            FakeTensorProp(inner, mode).propagate(*[t.meta["val"] for t in tensors])
+        body = [n for n in inner.graph.nodes if n.op == "call_function"]
+        if len(body) == 1 and body[0].target is node.target:
+            raise ConversionError(
+                f"The operator {node.target} has no ONNX form here; replace it by simpler operators, or report it."
+            )
+        sources = [n for n in inner.graph.nodes if n.op == "placeholder"]
+        for source, outer in zip(sources, tensors, strict=True):
+            self.names[source] = self.names[outer]
+        for child in inner.graph.nodes:
+            if child.op == "get_attr":
+                self.names[child] = self.writer.weight(f"d{len(self.writer.weights)}_{child.target}", getattr(inner, str(child.target)))
+                child.meta["val"] = getattr(inner, str(child.target))
+            elif child.op == "call_function":
+                self.translate(child)
+        returned = next(n for n in inner.graph.nodes if n.op == "output").args[0]
+        if isinstance(returned, fx.Node):
+            self.names[node] = self.names[returned]
+        else:
+            self.several[node] = list(returned)  # type: ignore[arg-type]
+
+
+aten_sym_size = torch.ops.aten.sym_size.int
+
+
+def _flat(args: Any) -> list[Any]:
+    found: list[Any] = []
+    for value in args:
+        found += _flat(value) if isinstance(value, (list, tuple)) else [value]
+    return found

@@ -1,0 +1,68 @@
+"""Collects the nodes and weights of an ONNX graph."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+from onnx import TensorProto, helper
+
+TYPES = {
+    torch.float32: TensorProto.FLOAT,
+    torch.float64: TensorProto.DOUBLE,
+    torch.float16: TensorProto.FLOAT16,
+    torch.uint8: TensorProto.UINT8,
+    torch.int8: TensorProto.INT8,
+    torch.int32: TensorProto.INT32,
+    torch.int64: TensorProto.INT64,
+    torch.bool: TensorProto.BOOL,
+}
+
+
+class GraphWriter:
+    """An ONNX graph under construction; every method that emits returns the name of its result."""
+
+    def __init__(self) -> None:
+        self.nodes: list[onnx.NodeProto] = []
+        self.weights: dict[str, np.ndarray[Any, Any]] = {}
+        self.small: dict[str, onnx.TensorProto] = {}
+        self._count = 0
+
+    def name(self, stem: str) -> str:
+        """A fresh tensor name."""
+        self._count += 1
+        return f"{stem}_{self._count}"
+
+    def emit(self, op: str, *inputs: str, outputs: int = 1, result: str | None = None, **attributes: Any) -> str:
+        """Emit one node; attributes of None are left out. Returns its first result."""
+        names = [result or self.name(op.lower())] + [self.name(op.lower()) for _ in range(outputs - 1)]
+        kept = {k: v for k, v in attributes.items() if v is not None}
+        self.nodes.append(helper.make_node(op, list(inputs), names, name=f"n{len(self.nodes):04d}_{op}", **kept))
+        return names[0]
+
+    def ints(self, values: Sequence[int]) -> str:
+        """A constant list of integers: shapes, axes, pads."""
+        return self._constant("i", np.asarray(values, dtype=np.int64))
+
+    def scalar(self, value: float | bool, dtype: torch.dtype) -> str:
+        """A constant number of a tensor's type."""
+        array = np.asarray(value, dtype=helper.tensor_dtype_to_np_dtype(TYPES[dtype]))
+        return self._constant("c", array)
+
+    def _constant(self, stem: str, array: np.ndarray[Any, Any]) -> str:
+        key = f"{stem}_{array.dtype}_{'x'.join(map(str, array.shape))}_{array.tobytes().hex()}"
+        if key not in self.small:
+            self.small[key] = onnx.numpy_helper.from_array(array, f"{stem}{len(self.small):03d}")
+        return str(self.small[key].name)
+
+    def weight(self, name: str, tensor: torch.Tensor) -> str:
+        """A weight, kept beside the graph."""
+        self.weights[name] = np.ascontiguousarray(tensor.detach().cpu().numpy())
+        return name
+
+    def reshape(self, name: str, sizes: Sequence[int]) -> str:
+        """Reshape to sizes of which one may be -1."""
+        return self.emit("Reshape", name, self.ints(sizes))
