@@ -1,0 +1,327 @@
+"""The build stage from end to end: the one place that knows the order of things.
+
+trace, fold norms and frames, derive the step network, hold it against the clip network, export, hold the export
+against the step network, write the bundle. Each gate refuses to go on.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import msgspec
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from edgeco import __version__
+from edgeco.bundle import write_bundle
+from edgeco.bundle.manifest import SCHEMA_VERSION, Manifest, Preprocessing
+from edgeco.continual.convert import StepGraph, convert_graph
+from edgeco.continual.program import StepProgram
+from edgeco.errors import CheckFailed, ConversionError, SpecError
+from edgeco.export.check import rollout
+from edgeco.export.fold import fold_norms
+from edgeco.export.frame_input import FrameInput, fold_frame
+from edgeco.export.onnx import Exported, export_onnx
+from edgeco.export.package import manifest_of, members_of
+from edgeco.factory import carried_fields, find_factory, load_weights, make_network
+from edgeco.graph.cost import layer_costs
+from edgeco.graph.trace import trace
+from edgeco.spec import BuildSpec, make_spec, read_labels
+
+STEP_TOLERANCE = 1e-3
+"""Greatest difference between step and clip network that the build accepts, relative to the answers' magnitude."""
+ENGINE_TOLERANCE = 1e-4
+"""Likewise between the exported graph in ONNX Runtime and the torch runner."""
+
+Progress = Callable[[str], None]
+
+
+@dataclass
+class BuildReport:
+    """What a build did and measured; kept in the bundle as ``report.json``.
+
+    Attributes:
+        lines: one per operator that mixes time: operator, source line, exactness, form, delay.
+        exactness: what holds of every answer: exact, unpadded or causal.
+        pinned: why the network takes no other clip length, or None.
+        step_difference: step network against clip network on one clip padded as the clip network pads it, relative.
+        engine_difference: exported graph against the torch runner over the golden frames, relative.
+        folded_norms: batch norms folded into convolutions.
+        clip_layers, step_layers: multiply-accumulates per layer.
+    """
+
+    name: str
+    path: str
+    exactness: str
+    pinned: str | None
+    step_difference: float
+    engine_difference: float
+    folded_norms: int
+    receptive_field: int
+    delay: int
+    valid_from: int
+    clip_macs: int
+    step_macs: int
+    parameters: int
+    lines: list[dict[str, Any]] = field(default_factory=list)
+    clip_layers: list[dict[str, Any]] = field(default_factory=list)
+    step_layers: list[dict[str, Any]] = field(default_factory=list)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data."""
+        return asdict(self)
+
+
+def resolve(fields: dict[str, Any]) -> tuple[BuildSpec, Any]:
+    """Complete plain fields by what the factory carries; returns the specification and the factory.
+
+    Raises:
+        SpecError: the fields are not usable, or the clip's shape is given nowhere.
+    """
+    given = {k: v for k, v in fields.items() if v is not None}
+    if "model" not in given:
+        raise SpecError("No model was given; name one, as in 'edgeco build net.py:make -o net.edgeco'.")
+    factory = find_factory(str(given["model"]))
+    spec = make_spec({**carried_fields(factory), **given})
+    if spec.clip is None:
+        raise SpecError("The clip's shape is not known: give --clip, as 3,16,112,112 for channels, frames, height, width.")
+    if not 1 <= spec.time_dim <= len(spec.clip):
+        raise SpecError(f"time_dim {spec.time_dim} does not fit clips of shape (batch, {', '.join(map(str, spec.clip))}).")
+    return spec, factory
+
+
+def build(spec: BuildSpec | dict[str, Any], out: str | os.PathLike[str], progress: Progress | None = None) -> BuildReport:
+    """Build a bundle from an ordinary clip network.
+
+    Args:
+        spec: a specification, or its fields.
+        out: the bundle to write.
+        progress: called with what is being done, before each stage.
+
+    Raises:
+        SpecError: the specification is not usable.
+        ConversionError: the network cannot be made or converted.
+        CheckFailed: a gate found the result to differ.
+        WriteError: the bundle cannot be written.
+    """
+    say = progress or (lambda text: None)
+    fields = msgspec.to_builtins(spec) if isinstance(spec, BuildSpec) else spec
+    spec, factory = resolve(fields)
+    say("making the network")
+    net = make_network(factory, spec.arguments).eval().float()
+    if spec.weights is not None:
+        load_weights(net, spec.weights, spec.weights_key)
+    work = _Work(spec, net, spec.name or getattr(factory, "__name__", "network"))
+    say("tracing the network")
+    work.derive()
+    say("comparing the step network with the clip network")
+    step_difference = work.compare()
+    say("exporting")
+    exported = export_onnx(work.graph, work.frame)
+    say("answering the golden frames")
+    frames, answers = work.golden()
+    labels = read_labels(spec.labels)
+    manifest = manifest_of(work.name, spec, work.graph, work.preprocessing, labels, work.parameters(), _provenance(spec))
+    engine_difference = _engine_gate(exported, manifest, frames, answers)
+    report = work.report(str(out), manifest, step_difference, engine_difference)
+    say("writing the bundle")
+    manifest, members = members_of(manifest, exported, frames, answers, report.to_json(), ENGINE_TOLERANCE)
+    write_bundle(out, manifest, members)
+    return report
+
+
+class _Work:
+    """A network on its way through the build."""
+
+    def __init__(self, spec: BuildSpec, net: nn.Module, name: str) -> None:
+        assert spec.clip is not None
+        self.spec, self.net, self.name = spec, net, name
+        self.clip_shape = spec.clip
+        self.image = (spec.input or _guess_input(spec)) == "image"
+        if self.image and (len(spec.clip) != 4 or spec.time_dim != 2 or spec.clip[0] not in (1, 3)):
+            raise SpecError(f"An image network takes clips (1 or 3 channels, frames, height, width); this one takes {spec.clip}.")
+        self.mean = spec.mean or (0.0,)
+        self.std = spec.std or (1.0,)
+        self.frame: FrameInput | None = None
+        self.preprocessing: Preprocessing | None = None
+
+    def derive(self) -> None:
+        """Trace, fold, and derive the step graph."""
+        clip = trace(self.net, torch.zeros(1, *self.clip_shape), self.spec.time_dim)
+        self.folded = fold_norms(clip)
+        if self.image:
+            colour = self.spec.colour or ("gray" if self.clip_shape[0] == 1 else "rgb")
+            self.frame = fold_frame(clip, self.mean, self.std, colour)
+            self.preprocessing = Preprocessing(
+                size=(self.clip_shape[2], self.clip_shape[3]),
+                colour=self.frame.colour,  # type: ignore[arg-type]
+                resize=self.spec.resize or "crop",
+                interpolation=self.spec.interpolation or "linear",
+                roi=self.spec.roi,
+                mean=tuple(self.mean),
+                std=tuple(self.std),
+            )
+        self.plain = convert_graph(clip)
+        self.graph: StepGraph = convert_graph(clip, window=self.spec.window) if self.spec.window else self.plain
+        self.program = StepProgram(self.net, self.graph)
+
+    def compare(self) -> float:
+        """One clip through both networks; the stream is ended as the clip network pads it, so that they must agree."""
+        generator = torch.Generator().manual_seed(self.spec.seed)
+        shape = (2, *self.clip_shape)
+        raw = torch.randint(0, 256, shape, generator=generator).float() if self.image else torch.randn(shape, generator=generator)
+        program = StepProgram(self.net, self.plain)
+        with torch.no_grad():
+            expected = self.net(self._normalised(raw))
+            given = program.forward_steps(self._entering(raw), pad_end=True)
+        pairs = zip(_tensors(given), _tensors(expected), program.answers, strict=True)
+        difference = max(_relative(_first(g, e, a), e) for g, e, a in pairs)
+        if program.exactness != "causal" and not difference <= STEP_TOLERANCE:
+            raise CheckFailed(
+                f"The step network differs from the clip network by {difference:.2g} on one clip, where {STEP_TOLERANCE:g} is "
+                "accepted; nothing was written. Please report this network."
+            )
+        return difference
+
+    def _normalised(self, raw: Tensor) -> Tensor:
+        """What the clip network takes for pixels 0 … 255 in its own colour order."""
+        if not self.image:
+            return raw
+        column = (-1, 1, 1, 1)
+        return (raw / 255 - torch.tensor(self.mean).reshape(column)) / torch.tensor(self.std).reshape(column)
+
+    def _entering(self, raw: Tensor) -> Tensor:
+        """What the step graph takes for the same pixels, after its own subtraction of the mean."""
+        if self.frame is None:
+            return raw
+        flipped = raw.flip(1) if self.frame.colour != (self.spec.colour or "rgb") and raw.shape[1] == 3 else raw
+        return flipped - torch.tensor(self.frame.mean).reshape(-1, 1, 1, 1)
+
+    def golden(self) -> tuple[np.ndarray[Any, Any], dict[str, np.ndarray[Any, Any]]]:
+        """Frames as the graph takes them and the torch runner's answers, from reset."""
+        steps = self.graph_valid_from + self.spec.golden
+        frames = _golden_frames(self.spec.seed, steps, self._frame_shape(), self.image)
+        state = self.program.initial_state(1)
+        answers: dict[str, list[np.ndarray[Any, Any]]] = {a.name: [] for a in self.graph.answers}
+        with torch.no_grad():
+            for i in range(steps):
+                entering = torch.from_numpy(frames[i]).float()
+                if self.frame is not None:
+                    entering = entering.permute(2, 0, 1) - torch.tensor(self.frame.mean).reshape(-1, 1, 1)
+                made, state = self.program.step([entering[None]], state)
+                for answer, value in zip(self.graph.answers, made, strict=True):
+                    answers[answer.name].append(value[0].numpy())
+        return frames, {name: np.stack(values).astype(np.float32) for name, values in answers.items()}
+
+    @property
+    def graph_valid_from(self) -> int:
+        return max(a.timeline.starts_at for a in self.graph.answers)
+
+    def _frame_shape(self) -> tuple[int, ...]:
+        rest = [n for i, n in enumerate(self.clip_shape, start=1) if i != self.spec.time_dim]
+        return (*rest[1:], rest[0]) if self.image else tuple(rest)
+
+    def parameters(self) -> int:
+        """Trainable numbers of the network."""
+        return sum(p.numel() for p in self.net.parameters())
+
+    def report(self, path: str, manifest: Manifest, step: float, engine: float) -> BuildReport:
+        """The build report."""
+        clip = self.graph.clip
+        return BuildReport(
+            name=self.name,
+            path=os.path.basename(path),
+            exactness=self.program.exactness,
+            pinned=clip.pinned,
+            step_difference=step,
+            engine_difference=engine,
+            folded_norms=self.folded,
+            receptive_field=self.program.receptive_field,
+            delay=self.program.delay,
+            valid_from=self.program.valid_from,
+            clip_macs=manifest.costs.clip_macs,
+            step_macs=manifest.costs.step_macs,
+            parameters=manifest.costs.parameters,
+            lines=[{**asdict(note), "where": _short(note.where)} for note in self.graph.report],
+            clip_layers=[{**asdict(c), "where": _short(c.where)} for c in layer_costs(clip.graph, clip.batch)],
+            step_layers=[{"op": c.op, "macs": c.macs} for c in layer_costs(self.graph.module.graph, clip.batch)],
+        )
+
+
+def _short(where: str) -> str:
+    """A source line without the folders of the machine that built the bundle."""
+    path, separator, rest = where.partition(":")
+    return os.path.basename(path) + separator + rest if os.sep in path else where
+
+
+def _guess_input(spec: BuildSpec) -> str:
+    clip = spec.clip or ()
+    pictured = any(v is not None for v in (spec.mean, spec.std, spec.colour, spec.resize, spec.interpolation, spec.roi))
+    return "image" if pictured or (len(clip) == 4 and clip[0] in (1, 3) and min(clip[2:]) >= 32) else "array"
+
+
+def _golden_frames(seed: int, steps: int, shape: tuple[int, ...], image: bool) -> np.ndarray[Any, Any]:
+    """Frames that change smoothly over space and at every step."""
+    rng = np.random.default_rng(seed)
+    if not image:
+        return rng.standard_normal((steps, *shape)).astype(np.float32)
+    coarse = rng.integers(0, 256, (steps, -(-shape[0] // 8), -(-shape[1] // 8), shape[2]))
+    return coarse.repeat(8, 1).repeat(8, 2)[:, : shape[0], : shape[1]].astype(np.uint8)
+
+
+def _tensors(made: Any) -> list[Tensor]:
+    found, _ = torch.utils._pytree.tree_flatten(made)
+    return found
+
+
+def _first(given: Tensor | None, expected: Tensor, answer: Any) -> Tensor:
+    """The stream's answer to the first clip, in the shape the clip network gives it."""
+    if given is None:
+        raise ConversionError("The step network gave no answer to a whole clip. Please report this network.")
+    if given.shape == expected.shape:
+        return given
+    return given.select(answer.stack_dim, 0).reshape(expected.shape)
+
+
+def _relative(given: Tensor, expected: Tensor) -> float:
+    return float((given - expected).abs().max() / expected.abs().max().clamp_min(1e-12))
+
+
+def _engine_gate(
+    exported: Exported, manifest: Manifest, frames: np.ndarray[Any, Any], answers: dict[str, np.ndarray[Any, Any]]
+) -> float:
+    """The exported graph in ONNX Runtime, over the golden frames, against the torch runner."""
+    given = rollout(exported.model().SerializeToString(), manifest, frames)
+    worst = 0.0
+    for output in manifest.outputs:
+        expected = answers[output.name][output.valid_from :]
+        scale = max(float(np.abs(expected).max()), 1e-12)
+        worst = max(worst, float(np.abs(given[output.name][output.valid_from :] - expected).max()) / scale)
+    if not worst <= ENGINE_TOLERANCE:
+        raise CheckFailed(
+            f"The exported graph differs from the step network by {worst:.2g} over the golden frames, where "
+            f"{ENGINE_TOLERANCE:g} is accepted; nothing was written. Please report this network."
+        )
+    return worst
+
+
+def _provenance(spec: BuildSpec) -> dict[str, Any]:
+    import onnx
+
+    fields = {k: v for k, v in msgspec.to_builtins(spec).items() if v not in (None, {}, [])}
+    for key in ("weights", "model", "labels"):
+        if isinstance(fields.get(key), str):
+            fields[key] = os.path.basename(fields[key])
+    return {
+        "edgeco": __version__,
+        "torch": str(torch.__version__),
+        "onnx": onnx.__version__,
+        "python": platform.python_version(),
+        "spec": fields,
+        "schema": SCHEMA_VERSION,
+    }

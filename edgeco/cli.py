@@ -1,0 +1,173 @@
+"""The command line: parse, call the library, print. Everything heavy is imported by the command that needs it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TypeVar
+
+import click
+
+from edgeco import __version__
+from edgeco.command import Group, stop_on_signal
+
+_Function = TypeVar("_Function", bound=Callable[..., object])
+
+_BUNDLE = click.argument("bundle", type=click.Path(path_type=Path))
+_JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of tables.")
+
+
+def _engine_options(function: _Function) -> _Function:
+    threads = click.option("--threads", type=click.IntRange(min=1), help="Processor threads; the physical cores.")
+    engine = click.option("--engine", default="auto", show_default=True, help="What runs the network.")
+    return engine(threads(function))
+
+
+@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="edgeco", message="%(prog)s %(version)s")
+def main() -> None:
+    """Video networks that see a live camera frame by frame.
+
+    Results go to standard output, messages to standard error. Exit codes: 0 well, 1 a check failed or a file cannot be
+    written, 2 usage, 3 the model cannot be converted, 4 an engine or a source is missing or fails, 5 a bundle is
+    damaged or foreign, 70 a fault in edgeco.
+    """
+
+
+@main.command()
+@_BUNDLE
+@click.option("--source", required=True, help="Video file, folder, glob or %06d pattern of images, or pattern://…")
+@click.option("--jsonl", metavar="PATH|-", help="Write one JSON line per frame; '-' is standard output.")
+@_engine_options
+@click.option("--frames", type=click.IntRange(min=1), help="End after as many frames.")
+@click.option("--top", type=click.IntRange(min=1), default=5, show_default=True, help="Classes named in a line.")
+@_JSON
+def run(
+    bundle: Path,
+    source: str,
+    jsonl: str | None,
+    engine: str,
+    threads: int | None,
+    frames: int | None,
+    top: int,
+    as_json: bool,
+) -> None:
+    """Run BUNDLE over a source, frame by frame.
+
+    Prints the best class whenever it changes, and at the end what was done and how long each stage took. With
+    '--jsonl -' standard output holds the lines alone and the summary goes to standard error. Ctrl-C ends the run after
+    the frame in hand, with its summary.
+    """
+    from edgeco.runtime.model import load
+    from edgeco.runtime.run import Run
+    from edgeco.runtime.sinks import JsonLines
+    from edgeco.runtime.sources import open_source
+    from edgeco.show.console import console, print_json
+    from edgeco.show.measures import Changes, show_run
+
+    model = load(bundle, engine=engine, threads=threads)
+    lines_only = jsonl == "-"
+    out = console(stderr=lines_only)
+    with ExitStack() as stack:
+        opened = stack.enter_context(open_source(source))
+        watch = Changes(out) if model.labels is not None and not (as_json or lines_only) else None
+        sinks = [stack.enter_context(JsonLines(jsonl))] if jsonl is not None else []
+        work = Run(model, sinks, on_frame=watch, top=top)
+        try:
+            work.over(opened, frames, stack.enter_context(stop_on_signal()))
+        finally:
+            if as_json:
+                print_json(work.summary.to_json(), stderr=lines_only)
+            else:
+                show_run(work.summary, out)
+
+
+@main.command()
+@_BUNDLE
+@_engine_options
+@_JSON
+def verify(bundle: Path, engine: str, threads: int | None, as_json: bool) -> None:
+    """Check that BUNDLE gives its golden answers on this device."""
+    from edgeco.runtime import verify as library
+    from edgeco.show.console import console, print_json
+    from edgeco.show.measures import show_verify
+
+    failure: library.VerifyFailed | None = None
+    try:
+        report = library.verify(bundle, engine=engine, threads=threads)
+    except library.VerifyFailed as error:
+        failure, report = error, error.report
+    if as_json:
+        print_json(report.to_json())
+    else:
+        show_verify(report, console())
+    if failure is not None:
+        raise failure
+
+
+@main.command()
+@_BUNDLE
+@_JSON
+def inspect(bundle: Path, as_json: bool) -> None:
+    """Show what BUNDLE holds.
+
+    Inputs and outputs, timeline, histories, costs, variants, members and the conversion report.
+    """
+    from edgeco.bundle import open_bundle
+    from edgeco.show.console import console, print_json
+    from edgeco.show.inspect import bundle_facts, show_bundle
+
+    opened = open_bundle(bundle)
+    if as_json:
+        print_json(bundle_facts(opened))
+    else:
+        show_bundle(opened, console())
+
+
+@main.command()
+@_BUNDLE
+@_engine_options
+@click.option("--steps", type=click.IntRange(min=1), default=200, show_default=True, help="Steps that are timed.")
+@_JSON
+def bench(bundle: Path, engine: str, threads: int | None, steps: int, as_json: bool) -> None:
+    """Time BUNDLE on this device, on its own golden frames."""
+    from edgeco.runtime import bench as library
+    from edgeco.show.console import console, print_json
+    from edgeco.show.measures import show_bench
+
+    report = library.bench(bundle, engine=engine, threads=threads, steps=steps)
+    if as_json:
+        print_json(report.to_json())
+    else:
+        show_bench(report, console())
+
+
+@main.command()
+@_engine_options
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="What the scene looks like.")
+@_JSON
+def demo(engine: str, threads: int | None, seed: int, as_json: bool) -> None:
+    """Run the shipped camera-motion network.
+
+    It sees a drawn scene whose camera motion is known, all eight motions in turn; fewer than 80 % told rightly is a
+    failed check.
+    """
+    from edgeco.errors import CheckFailed
+    from edgeco.runtime.demo import LEAST_ACCURACY, load_demo, run_demo
+    from edgeco.show.console import console, print_json
+    from edgeco.show.demo import show_demo
+
+    report = run_demo(load_demo(engine, threads), seed)
+    if as_json:
+        print_json(report.to_json())
+    else:
+        show_demo(report, console())
+    if not report.passed:
+        raise CheckFailed(
+            f"the network told {report.accuracy:.1%} of the motions rightly; {LEAST_ACCURACY:.0%} are due"
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,117 @@
+"""What every command of the command line shares: one sentence per error, exit codes, and an orderly stop."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, NoReturn
+
+import click
+
+from edgeco.errors import EdgecoError
+
+UNEXPECTED = 70
+"""Exit code of an error in edgeco itself."""
+INTERRUPTED = 130
+_DEBUG = "edgeco.debug"
+
+
+def _debug_option() -> click.Option:
+    def note(context: click.Context, parameter: click.Parameter, value: bool) -> None:
+        if value:
+            context.meta[_DEBUG] = True
+
+    text = "Show the traceback of an error."
+    return click.Option(["--debug"], is_flag=True, expose_value=False, is_eager=True, callback=note, help=text)
+
+
+class Command(click.Command):
+    """A command that takes ``--debug``."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.params.append(_debug_option())
+
+
+class Group(click.Group):
+    """The group of all commands: turns every error into one line on stderr and an exit code.
+
+    EdgecoError has its own code; a usage error is 2; anything unforeseen is 70 and asks for a report. A reader of
+    standard output that goes away ends the command quietly with 1, Ctrl-C with 130.
+    """
+
+    command_class = Command
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.params.append(_debug_option())
+
+    def invoke(self, ctx: click.Context) -> Any:
+        # OpenCV and FFmpeg write to stderr by themselves; what they find is said once, in edgeco's own error.
+        os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
+        os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+        try:
+            return super().invoke(ctx)
+        except (click.ClickException, click.exceptions.Exit, click.Abort):
+            raise
+        except EdgecoError as error:
+            if isinstance(error.__cause__, BrokenPipeError):
+                _reader_gone()
+            _fail(ctx, str(error), error.exit_code)
+        except BrokenPipeError:
+            _reader_gone()
+        except KeyboardInterrupt:
+            _fail(ctx, "interrupted", INTERRUPTED)
+        except Exception as error:
+            what = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+            how = "this traceback" if ctx.meta.get(_DEBUG) else "what the command prints with --debug"
+            _fail(ctx, f"unexpected {what}; this is a fault in edgeco, please report it with {how}", UNEXPECTED)
+
+
+def _fail(ctx: click.Context, message: str, code: int) -> NoReturn:
+    if ctx.meta.get(_DEBUG):
+        click.echo(traceback.format_exc().rstrip(), err=True)
+    click.echo(f"edgeco: error: {one_line(message)}", err=True)
+    raise click.exceptions.Exit(code)
+
+
+def _reader_gone() -> NoReturn:
+    # The interpreter flushes standard output once more when it ends, and would complain.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.__stdout__.fileno() if sys.__stdout__ else 1)
+    raise click.exceptions.Exit(1)
+
+
+def one_line(text: str) -> str:
+    """Text as one line, safe to show."""
+    return printable(" ".join(text.split()))
+
+
+def printable(text: str) -> str:
+    """Text with control characters spelled out: the name of a file or a bundle's label may carry terminal codes."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
+@contextmanager
+def stop_on_signal() -> Iterator[Callable[[], bool]]:
+    """Let Ctrl-C and SIGTERM end the work between two frames; a second one interrupts at once.
+
+    Yields:
+        A function that says whether to stop.
+    """
+    asked: list[int] = []
+
+    def note(number: int, _: object) -> None:
+        if asked:
+            raise KeyboardInterrupt
+        asked.append(number)
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: bool(asked)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)

@@ -1,0 +1,40 @@
+"""Engines compile step graphs and run them over buffers bound beforehand.
+
+Example::
+
+    engine = open_engine(bundle.onnx("fp32"), threads=2)
+    session = Session(engine, bundle.manifest, rows=1)
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from edgeco.errors import EngineError
+
+if TYPE_CHECKING:
+    from edgeco.engines.protocol import Engine
+
+NAMES = ("onnxruntime",)
+"""Engines of this release, in the order that "auto" prefers them."""
+
+
+def open_engine(onnx: bytes, *, engine: str = "auto", threads: int | None = None) -> Engine:
+    """Compile a complete ONNX model (weights included).
+
+    Args:
+        onnx: the serialized model.
+        engine: one of ``NAMES``, or "auto" for the best that is installed.
+        threads: processor threads to compute with; None for the physical cores this process may use.
+
+    Raises:
+        EngineError: no such engine, it is not installed, or it refuses the graph.
+    """
+    if engine not in ("auto", *NAMES):
+        raise EngineError(f"there is no engine named {engine!r}; choose auto or {' or '.join(NAMES)}")
+    from edgeco.engines.onnxruntime import OnnxRuntimeEngine
+
+    return OnnxRuntimeEngine(onnx, threads=threads)
+
+
+__all__ = ["NAMES", "open_engine"]

@@ -1,0 +1,56 @@
+"""Whether a compiled graph is the one that a manifest describes. The manifest in itself is checked on opening."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from edgeco.bundle.manifest import Manifest
+from edgeco.engines.protocol import Engine, Tensor
+from edgeco.errors import BundleError
+
+Shape = tuple[int | None, ...]
+"""None is the row axis in a manifest, and any size that a graph leaves open."""
+
+
+def check_runnable(manifest: Manifest) -> None:
+    """Raises BundleError for a network that this release cannot step."""
+    stride = manifest.timeline.stride
+    if stride != 1:
+        raise BundleError(
+            f"{manifest.name} answers every {stride} frames, which this release cannot run; "
+            "build it with a temporal stride of 1"
+        )
+
+
+def check_graph(engine: Engine, manifest: Manifest) -> None:
+    """Raises BundleError if the compiled graph has not exactly the inputs and outputs that the manifest names."""
+    inputs: dict[str, tuple[Shape, str]] = {e.name: ((None, *e.shape), e.dtype) for e in manifest.inputs}
+    outputs: dict[str, tuple[Shape, str]] = {e.name: ((None, *e.shape), e.dtype) for e in manifest.outputs}
+    for history in manifest.histories:
+        element: Shape = (None, *history.shape)
+        block = (history.depth, *element) if history.storage in ("ring", "mirror") else element
+        inputs.update((read.name, (block, history.dtype)) for read in history.reads)
+        outputs[history.write] = element, history.dtype
+    _compare(manifest.name, "input", inputs, engine.inputs)
+    _compare(manifest.name, "output", outputs, engine.outputs)
+
+
+def _compare(network: str, what: str, described: dict[str, tuple[Shape, str]], found: Iterable[Tensor]) -> None:
+    tensors = {tensor.name: tensor for tensor in found}
+    for name in sorted(described.keys() ^ tensors.keys()):
+        where = "its manifest but not its graph" if name in described else "its graph but not its manifest"
+        raise BundleError(f"{network} is not of one build: {what} {name!r} is in {where}")
+    for name, (shape, dtype) in described.items():
+        tensor = tensors[name]
+        fits = len(shape) == len(tensor.shape) and all(
+            None in (ours, theirs) or ours == theirs for ours, theirs in zip(shape, tensor.shape, strict=True)
+        )
+        if not fits or dtype != tensor.dtype:
+            raise BundleError(
+                f"{network} is not of one build: {what} {name!r} is {dtype}{_text(shape)} in its manifest "
+                f"and {tensor.dtype}{_text(tensor.shape)} in its graph"
+            )
+
+
+def _text(shape: Shape) -> str:
+    return "(" + ", ".join("any" if size is None else str(size) for size in shape) + ")"

@@ -1,0 +1,135 @@
+"""All histories of a step network for some rows, and one prebuilt binding per phase."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from edgeco.bundle.manifest import Manifest
+from edgeco.engines.checks import check_graph, check_runnable
+from edgeco.engines.protocol import Binding, Buffer, Engine
+from edgeco.engines.storage import Storage, open_storage
+from edgeco.errors import EngineError
+
+MOST_BINDINGS = 48
+"""Bindings worth preparing for mirrors; a binding costs some kilobytes, and not to have it a microsecond per step."""
+
+
+class Session:
+    """The state of ``rows`` streams that step together, over one engine.
+
+    ``inputs`` and ``outputs`` are the buffers of frames and answers: (rows, *shape) each, without the row axis where
+    there is one row. Write the inputs, ``run()``, read the outputs. Confined to one thread at a time.
+
+    Args:
+        engine: the compiled step graph; may be shared with other sessions.
+        manifest: describes that graph; a bundle's is checked in itself on opening.
+        rows: streams stepped by each run.
+
+    Raises:
+        BundleError: the graph is not the one that the manifest describes.
+        EngineError: buffers do not fit the graph or the memory.
+    """
+
+    def __init__(self, engine: Engine, manifest: Manifest, rows: int = 1) -> None:
+        if rows < 1:
+            raise EngineError(f"a session needs at least one row, not {rows}")
+        check_runnable(manifest)
+        check_graph(engine, manifest)
+        self.engine = engine
+        self.rows = rows
+        self.steps = 0
+        memory = engine.memory
+        frames = {entry.name: memory.allocate((rows, *entry.shape), entry.dtype) for entry in manifest.inputs}
+        answers = {entry.name: memory.allocate((rows, *entry.shape), entry.dtype) for entry in manifest.outputs}
+        self.storages: tuple[Storage, ...] = tuple(open_storage(memory, h, rows) for h in manifest.histories)
+        self.inputs = {name: self._bare(buffer) for name, buffer in frames.items()}
+        self.outputs = {name: self._bare(buffer) for name, buffer in answers.items()}
+        phases = math.lcm(*(storage.period for storage in self.storages))
+        self._moving: list[tuple[str, tuple[Buffer, ...]]] = []
+        for storage in self.storages:
+            if storage.moving is None:
+                continue
+            # A mirror that comes round soon gets bindings of its own; to rebind is for those that do not.
+            with_it = math.lcm(phases, len(storage.moving[1]))
+            if with_it <= MOST_BINDINGS:
+                phases = with_it
+            else:
+                self._moving.append(storage.moving)
+        self._bindings = [self._bind(phase, frames, answers) for phase in range(phases)]
+        self._copying = [storage for storage in self.storages if storage.copies]
+        self._late = [storage for storage in self.storages if storage.history.starts_at > 0]
+        self._started = max((storage.history.starts_at for storage in self._late), default=0)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all histories, spare buffers included."""
+        return sum(storage.nbytes for storage in self.storages)
+
+    def binding(self) -> Binding:
+        """What the next run reads and writes, for running the engine alone."""
+        step = self.steps
+        binding = self._bindings[step % len(self._bindings)]
+        for name, windows in self._moving:
+            binding.rebind(name, windows[step % len(windows)])
+        return binding
+
+    def run(self) -> None:
+        """One step: from the input buffers and the past to the output buffers.
+
+        Raises:
+            EngineError: the engine failed; the past is as before, and the step may be tried again.
+        """
+        self.engine.run(self.binding())
+        self.advance()
+
+    def advance(self) -> None:
+        """Make what the engine wrote the newest element of every history: the second half of ``run``."""
+        step = self.steps
+        if step < self._started:
+            for storage in self._late:
+                if step < storage.history.starts_at:
+                    storage.blank(step)
+        for storage in self._copying:
+            storage.advance(step)
+        self.steps = step + 1
+
+    def reset(self) -> None:
+        """Back to before the first step: every history holds its border."""
+        for storage in self.storages:
+            storage.clear()
+        self.steps = 0
+
+    def past(self) -> dict[str, np.ndarray[Any, Any]]:
+        """Copies of all histories by name: (depth, rows * rows_per_stream, *shape), oldest element first."""
+        return {storage.history.name: storage.past(self.steps) for storage in self.storages}
+
+    def load(self, past: Mapping[str, np.ndarray[Any, Any]], steps: int) -> None:
+        """Take over what ``past`` gave after ``steps`` steps.
+
+        Raises:
+            EngineError: an array is missing or does not fit; nothing has been changed.
+        """
+        for storage in self.storages:
+            history = storage.history
+            shape = (history.depth, self.rows * history.rows_per_stream, *history.shape)
+            array = past.get(history.name)
+            if array is None or array.shape != shape or array.dtype != np.dtype(history.dtype):
+                given = "nothing" if array is None else f"{array.dtype}{array.shape}"
+                raise EngineError(f"the past of {history.name!r} is {history.dtype}{shape}; given was {given}")
+        for storage in self.storages:
+            storage.load(past[storage.history.name], steps)
+        self.steps = steps
+
+    def _bare(self, buffer: Buffer) -> Buffer:
+        return self.engine.memory.element(buffer, 0) if self.rows == 1 else buffer
+
+    def _bind(self, phase: int, frames: Mapping[str, Buffer], answers: Mapping[str, Buffer]) -> Binding:
+        inputs, outputs = dict(frames), dict(answers)
+        for storage in self.storages:
+            inputs.update(storage.inputs(phase))
+            outputs.update(storage.outputs(phase))
+        return self.engine.bind(inputs, outputs)

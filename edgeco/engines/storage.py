@@ -1,0 +1,190 @@
+"""How a history lies in memory, for any kind of memory.
+
+In step ``s`` (counted from reset) the graph reads what was written in steps ``s - depth`` to ``s - 1`` and writes one
+element. Where each lies is a function of ``s`` alone, so that a stream restored at step ``s`` reads the same addresses
+as one that came there by itself, and computes the same bits.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import numpy as np
+
+from edgeco.bundle.manifest import History
+from edgeco.engines.protocol import Buffer, Memory
+
+
+class Storage(Protocol):
+    """One history of all rows of a session. Every element has the shape (rows * rows_per_stream, *shape)."""
+
+    @property
+    def history(self) -> History: ...
+
+    @property
+    def period(self) -> int:
+        """Steps after which ``inputs`` and ``outputs`` give the same buffers again; ``moving`` apart."""
+        ...
+
+    @property
+    def moving(self) -> tuple[str, tuple[Buffer, ...]] | None:
+        """An input whose buffer changes out of step with the phases: in step ``s`` it is number ``s % len``."""
+        ...
+
+    @property
+    def copies(self) -> bool:
+        """Whether ``advance`` has anything to do."""
+        ...
+
+    def inputs(self, step: int) -> dict[str, Buffer]: ...
+
+    def outputs(self, step: int) -> dict[str, Buffer]: ...
+
+    def clear(self) -> None:
+        """Fill the whole past with the border."""
+        ...
+
+    def blank(self, step: int) -> None:
+        """Replace what the graph wrote in ``step`` by the border; before ``advance``."""
+        ...
+
+    def advance(self, step: int) -> None:
+        """Move what the graph wrote in ``step`` to where later steps read it."""
+        ...
+
+    def past(self, step: int) -> np.ndarray[Any, Any]:
+        """The elements that step ``step`` may read, (depth, rows * rows_per_stream, *shape), oldest first."""
+        ...
+
+    def load(self, past: np.ndarray[Any, Any], step: int) -> None:
+        """The inverse of ``past``."""
+        ...
+
+    @property
+    def nbytes(self) -> int: ...
+
+
+class Slots:
+    """Equal buffers in rotation, no copy: age ``a`` of step ``s`` lies in buffer ``(s - a) % buffers``.
+
+    Serves ``slots`` and ``carry``, which is two slots read at age 1.
+    """
+
+    moving = None
+    copies = False
+
+    def __init__(self, memory: Memory, history: History, rows: int) -> None:
+        self.history = history
+        self._memory = memory
+        shape = (rows * history.rows_per_stream, *history.shape)
+        self._buffers = [memory.allocate(shape, history.dtype, history.border) for _ in range(history.buffers)]
+        self.period = history.buffers
+
+    def inputs(self, step: int) -> dict[str, Buffer]:
+        return {read.name: self._at(step - (read.age or 1)) for read in self.history.reads}
+
+    def outputs(self, step: int) -> dict[str, Buffer]:
+        return {self.history.write: self._at(step)}
+
+    def clear(self) -> None:
+        for buffer in self._buffers:
+            self._memory.fill(buffer, self.history.border)
+
+    def blank(self, step: int) -> None:
+        self._memory.fill(self._at(step), self.history.border)
+
+    def advance(self, step: int) -> None:
+        """Nothing moves: the next step reads other addresses."""
+
+    def past(self, step: int) -> np.ndarray[Any, Any]:
+        return np.stack([self._memory.read(self._at(step - age)) for age in range(self.history.depth, 0, -1)])
+
+    def load(self, past: np.ndarray[Any, Any], step: int) -> None:
+        for age, element in zip(range(self.history.depth, 0, -1), past, strict=True):
+            self._memory.write(self._at(step - age), element)
+
+    @property
+    def nbytes(self) -> int:
+        return _nbytes(*self._buffers)
+
+    def _at(self, step: int) -> Buffer:
+        return self._buffers[step % len(self._buffers)]
+
+
+class Ring:
+    """One buffer of ``depth`` elements in any order, read whole; the newest is copied over the oldest.
+
+    What step ``s`` writes lies at ``s % depth``. The graph writes to a scratch element, for it reads the whole ring.
+    """
+
+    moving: tuple[str, tuple[Buffer, ...]] | None = None
+    copies = True
+    period = 1
+    turns = 1
+    """Times each element is kept."""
+
+    def __init__(self, memory: Memory, history: History, rows: int) -> None:
+        self.history = history
+        self._memory = memory
+        element = (rows * history.rows_per_stream, *history.shape)
+        length = self.turns * history.depth
+        self._buffer = memory.allocate((length, *element), history.dtype, history.border)
+        self._scratch = memory.allocate(element, history.dtype, history.border)
+        copies = [memory.copier(memory.element(self._buffer, index), self._scratch) for index in range(length)]
+        self._copies = [tuple(copies[index :: history.depth]) for index in range(history.depth)]
+
+    def inputs(self, step: int) -> dict[str, Buffer]:
+        return {self.history.reads[0].name: self._buffer}
+
+    def outputs(self, step: int) -> dict[str, Buffer]:
+        return {self.history.write: self._scratch}
+
+    def clear(self) -> None:
+        self._memory.fill(self._buffer, self.history.border)
+
+    def blank(self, step: int) -> None:
+        self._memory.fill(self._scratch, self.history.border)
+
+    def advance(self, step: int) -> None:
+        for copy in self._copies[step % len(self._copies)]:
+            copy()
+
+    def past(self, step: int) -> np.ndarray[Any, Any]:
+        depth = self.history.depth
+        whole = self._memory.read(self._buffer)
+        return whole[[index % depth for index in range(step, step + depth)]]
+
+    def load(self, past: np.ndarray[Any, Any], step: int) -> None:
+        depth = self.history.depth
+        whole = np.roll(past, step % depth, axis=0)
+        self._memory.write(self._buffer, np.concatenate([whole] * self.turns))
+
+    @property
+    def nbytes(self) -> int:
+        return _nbytes(self._buffer, self._scratch)
+
+
+class Mirror(Ring):
+    """Every element kept twice, ``depth`` apart, so that the window of any step is one block, oldest element first."""
+
+    turns = 2
+
+    def __init__(self, memory: Memory, history: History, rows: int) -> None:
+        super().__init__(memory, history, rows)
+        self._windows = tuple(memory.window(self._buffer, start, history.depth) for start in range(history.depth))
+        self.moving = (history.reads[0].name, self._windows)
+
+    def inputs(self, step: int) -> dict[str, Buffer]:
+        return {self.history.reads[0].name: self._windows[step % self.history.depth]}
+
+
+KINDS: dict[str, type[Slots] | type[Ring]] = {"slots": Slots, "carry": Slots, "ring": Ring, "mirror": Mirror}
+
+
+def open_storage(memory: Memory, history: History, rows: int) -> Storage:
+    """Allocate a history for ``rows`` rows, its past all border. Raises EngineError if there is no room."""
+    return KINDS[history.storage](memory, history, rows)
+
+
+def _nbytes(*buffers: Buffer) -> int:
+    return sum(int(np.prod(buffer.shape, dtype=np.int64)) * buffer.dtype.itemsize for buffer in buffers)

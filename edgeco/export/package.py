@@ -1,0 +1,167 @@
+"""From a step graph and its export to the records and members of a bundle."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+import msgspec
+import numpy as np
+import torch
+from safetensors.numpy import save
+
+from edgeco.bundle import manifest as records
+from edgeco.continual.convert import StepGraph
+from edgeco.continual.history import History
+from edgeco.errors import ConversionError, SpecError
+from edgeco.export.onnx import Exported
+from edgeco.graph.cost import total_macs
+from edgeco.spec import BuildSpec
+
+_DTYPES = {torch.float32: "float32", torch.float16: "float16", torch.int8: "int8", torch.uint8: "uint8"}
+
+WEIGHTS = "weights.safetensors"
+GRAPH = "step.fp32.onnx"
+GOLDEN = "golden.safetensors"
+REPORT = "report.json"
+
+
+def history_record(history: History) -> records.History:
+    """What the manifest says of a history."""
+    ages = history.ages or (None,)
+    return records.History(
+        name=history.name,
+        storage=history.storage,
+        shape=history.shape,
+        dtype=_dtype(history.dtype),  # type: ignore[arg-type]
+        depth=history.depth,
+        reads=tuple(records.Read(name=n, age=a) for n, a in zip(history.inputs, ages, strict=True)),
+        write=history.output,
+        border=history.border,
+        starts_at=history.starts_at,
+        rows_per_stream=history.rows_per_stream,
+        buffers=history.buffers,
+    )
+
+
+def _dtype(dtype: torch.dtype) -> str:
+    if dtype not in _DTYPES:
+        raise ConversionError(f"The network computes in {dtype}; convert it to float32 before building.")
+    return _DTYPES[dtype]
+
+
+def manifest_of(
+    name: str,
+    spec: BuildSpec,
+    step: StepGraph,
+    preprocessing: records.Preprocessing | None,
+    labels: tuple[str, ...] | None,
+    parameters: int,
+    provenance: dict[str, Any],
+) -> records.Manifest:
+    """The manifest, but for variants, golden frames and members."""
+    batch = step.clip.batch
+    inputs = []
+    for item in step.clip.inputs:
+        rest = tuple(n for i, n in enumerate(item.shape) if i not in (0, item.time_dim))
+        image = preprocessing is not None
+        inputs.append(
+            records.Input(
+                name=item.name,
+                shape=(*rest[1:], rest[0]) if image else rest,
+                dtype="uint8" if image else _dtype(item.dtype),  # type: ignore[arg-type]
+                kind="image" if image else "array",
+            )
+        )
+    outputs = _outputs(step)
+    if labels is not None:
+        _check_labels(labels, outputs)
+    field = max(a.timeline.receptive_field for a in step.answers)
+    state = sum(history_bytes(h) for h in step.histories)
+    return records.Manifest(
+        schema_version=records.SCHEMA_VERSION,
+        name=name,
+        inputs=tuple(inputs),
+        outputs=outputs,
+        histories=tuple(history_record(h) for h in step.histories),
+        timeline=records.Timeline(
+            clip_length=step.clip.length,
+            receptive_field=field,
+            delay=max(a.timeline.delay for a in step.answers),
+            valid_from=max(a.timeline.starts_at for a in step.answers),
+            warm_from=max(field - 1, max(a.timeline.starts_at for a in step.answers)),
+            period=step.period,
+            fps=spec.fps,
+        ),
+        variants={},
+        golden=records.Golden(member=GOLDEN, steps=1),
+        costs=records.Costs(
+            parameters=parameters,
+            clip_macs=total_macs(step.clip.graph, batch),
+            step_macs=total_macs(step.module.graph, batch),
+            state_bytes=state,
+        ),
+        members={},
+        preprocessing=preprocessing,
+        labels=labels,
+        activation=spec.activation or ("softmax" if labels else "none"),
+        provenance=provenance,
+    )
+
+
+def history_bytes(history: History) -> int:
+    """Bytes of all buffers of a history, for one stream."""
+    return history.buffers * history.rows_per_stream * math.prod(history.shape) * history.dtype.itemsize
+
+
+def _outputs(step: StepGraph) -> tuple[records.Output, ...]:
+    end = next(n for n in step.module.graph.nodes if n.op == "output").args[0]
+    found = []
+    for answer, node in zip(step.answers, end[0], strict=True):
+        shape = tuple(int(n) for n in node.meta["val"].shape)
+        if shape[0] % step.clip.batch:
+            raise ConversionError(f"The output {answer.name!r} does not have the batch as its first axis; permute it in the network.")
+        rows = shape[0] // step.clip.batch
+        found.append(
+            records.Output(
+                name=answer.name,
+                shape=(shape[1:] or (1,)) if rows == 1 else (rows, *shape[1:]),
+                dtype=_dtype(node.meta["val"].dtype),  # type: ignore[arg-type]
+                valid_from=answer.timeline.starts_at,
+                delay=max(answer.timeline.delay, 0),
+            )
+        )
+    return tuple(found)
+
+
+def _check_labels(labels: tuple[str, ...], outputs: tuple[records.Output, ...]) -> None:
+    classes = outputs[0].shape[-1]
+    if len(labels) != classes:
+        raise SpecError(f"There are {len(labels)} labels, but the network's answer has {classes} numbers; give one label per class.")
+
+
+def members_of(
+    manifest: records.Manifest,
+    exported: Exported,
+    frames: np.ndarray[Any, Any],
+    answers: dict[str, np.ndarray[Any, Any]],
+    report: dict[str, Any],
+    tolerance: float,
+) -> tuple[records.Manifest, dict[str, bytes]]:
+    """The completed manifest and the members it names."""
+    golden = {f"frame.{manifest.inputs[0].name}": np.ascontiguousarray(frames)}
+    golden |= {f"answer.{name}": np.ascontiguousarray(value) for name, value in answers.items()}
+    members = {
+        GRAPH: exported.graph,
+        WEIGHTS: save({k: np.ascontiguousarray(v) for k, v in exported.weights.items()}),
+        GOLDEN: save(golden),
+        REPORT: json.dumps(report, indent=1).encode(),
+    }
+    variant = records.Variant(graphs=(GRAPH,), weights=WEIGHTS, tolerance=tolerance)
+    return (
+        msgspec.structs.replace(
+            manifest, variants={"fp32": variant}, golden=records.Golden(member=GOLDEN, steps=len(frames))
+        ),
+        members,
+    )

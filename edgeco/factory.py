@@ -1,0 +1,177 @@
+"""[build side] From the name of a model to a network with its weights."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.util
+import pickle
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from edgeco.errors import ConversionError, SpecError, WeightsError
+from edgeco.spec import CARRIED
+
+ZOO = {
+    "camera-motion": "edgeco.models.camera_motion:camera_motion",
+    "x3d_xs": "edgeco.models.x3d:x3d_xs",
+    "x3d_s": "edgeco.models.x3d:x3d_s",
+    "x3d_m": "edgeco.models.x3d:x3d_m",
+    "x3d_l": "edgeco.models.x3d:x3d_l",
+}
+
+_NESTED = ("model_state", "state_dict", "model_state_dict", "model", "net")
+
+
+def find_factory(model: str) -> Any:
+    """The factory that a model name stands for.
+
+    Raises:
+        SpecError: there is no such file, module, factory or zoo network.
+    """
+    target = ZOO.get(model, model)
+    if target.endswith(".pt2"):
+        return _program(Path(target))
+    place, separator, attribute = target.rpartition(":")
+    if not separator:
+        raise SpecError(f"{model!r} is no zoo network ({', '.join(ZOO)}); give package.module:factory or file.py:factory.")
+    module = _from_file(Path(place)) if place.endswith(".py") else _from_package(place)
+    factory = getattr(module, attribute, None)
+    if not callable(factory):
+        raise SpecError(f"{place} has no callable named {attribute!r}; name the function or class that makes the network.")
+    return factory
+
+
+def _from_package(name: str) -> Any:
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise SpecError(f"The module {name!r} cannot be imported ({error}); check its name and the Python path.") from error
+    except Exception as error:
+        raise ConversionError(f"The module {name!r} failed while it was imported: {_said(error)}.") from error
+
+
+def _from_file(path: Path) -> Any:
+    if not path.is_file():
+        raise SpecError(f"There is no file {path}; check the path before the colon.")
+    name = f"edgeco_user_{path.stem}_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:8]}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    folder = str(path.resolve().parent)
+    sys.path.insert(0, folder)  # a network's file imports its neighbours
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        sys.modules.pop(name, None)
+        raise ConversionError(f"{path} failed while it was imported: {_said(error)}.") from error
+    finally:
+        sys.path.remove(folder)
+    return module
+
+
+def _program(path: Path) -> Any:
+    def load() -> nn.Module:
+        try:
+            return torch.export.load(path).module()
+        except Exception as error:
+            raise ConversionError(f"{path} cannot be read as a saved torch.export program: {_said(error)}.") from error
+
+    if not path.is_file():
+        raise SpecError(f"There is no file {path}; save a program there with torch.export.save.")
+    load.__name__ = path.stem
+    return load
+
+
+def carried_fields(factory: Any) -> dict[str, Any]:
+    """The build fields a factory carries as attributes."""
+    return {name: getattr(factory, name) for name in CARRIED if getattr(factory, name, None) is not None and name != "name"}
+
+
+def make_network(factory: Any, arguments: Mapping[str, Any]) -> nn.Module:
+    """Call the factory.
+
+    Raises:
+        ConversionError: it raised, or what it made is no network.
+    """
+    name = getattr(factory, "__name__", str(factory))
+    try:
+        net = factory(**arguments)
+    except ConversionError:
+        raise
+    except Exception as error:
+        raise ConversionError(f"The factory {name} raised {_said(error)}.") from error
+    if not isinstance(net, nn.Module):
+        raise ConversionError(f"The factory {name} made a {type(net).__name__}; it must return a torch.nn.Module.")
+    return net
+
+
+def load_weights(net: nn.Module, path: str, key: str | None = None) -> None:
+    """Load weights strictly: every parameter must be there, nothing may be left over, every shape must fit.
+
+    Raises:
+        WeightsError: the file cannot be read without running code from it, or does not fit.
+    """
+    state = _read_weights(Path(path), key)
+    expected = net.state_dict()
+    prefix = "module."
+    if state and all(name.startswith(prefix) for name in state):
+        state = {name[len(prefix) :]: value for name, value in state.items()}
+    missing = sorted(n for n in expected if n not in state and not n.endswith("num_batches_tracked"))
+    surplus = sorted(n for n in state if n not in expected)
+    shapes = sorted(n for n in state if n in expected and state[n].shape != expected[n].shape)
+    if missing or surplus:
+        what = f"lacks {missing[0]!r}" if missing else f"has {surplus[0]!r}, which the network has not"
+        raise WeightsError(f"The weights {path} do not fit the network: the file {what} ({len(missing)} missing, {len(surplus)} left over).")
+    if shapes:
+        name = shapes[0]
+        raise WeightsError(
+            f"The weights {path} do not fit the network: {name!r} is {tuple(state[name].shape)} in the file and "
+            f"{tuple(expected[name].shape)} in the network."
+        )
+    net.load_state_dict(state, strict=False)
+
+
+def _read_weights(path: Path, key: str | None) -> dict[str, Tensor]:
+    if not path.is_file():
+        raise WeightsError(f"There is no weights file {path}; check the path.")
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        loaded = torch.load(path, map_location="cpu", weights_only=True)
+    except SafetensorError as error:
+        raise WeightsError(f"{path} is not a safetensors file ({error}).") from error
+    except pickle.UnpicklingError as error:
+        raise WeightsError(
+            f"{path} holds more than weights and was not loaded, for reading it would run its code; "
+            "save the network's state_dict() alone, best as safetensors."
+        ) from error
+    except Exception as error:
+        raise WeightsError(f"{path} cannot be read as a checkpoint: {_said(error)}.") from error
+    return _unnested(loaded, path, key)
+
+
+def _unnested(loaded: Any, path: Path, key: str | None) -> dict[str, Tensor]:
+    if key is not None:
+        for part in key.split("."):
+            if not isinstance(loaded, Mapping) or part not in loaded:
+                raise WeightsError(f"{path} has nothing under {key!r}; leave weights_key out to have it found.")
+            loaded = loaded[part]
+    elif isinstance(loaded, Mapping):
+        loaded = next((loaded[k] for k in _NESTED if isinstance(loaded.get(k), Mapping)), loaded)
+    if not isinstance(loaded, Mapping) or not all(isinstance(v, Tensor) for v in loaded.values()):
+        raise WeightsError(f"{path} holds no mapping from names to tensors; save the network's state_dict().")
+    return dict(loaded)
+
+
+def _said(error: Exception) -> str:
+    first = str(error).strip().split("\n", 1)[0]
+    return f"{type(error).__name__}: {first}" if first else type(error).__name__

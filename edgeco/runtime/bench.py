@@ -1,0 +1,171 @@
+"""How fast a bundle runs on this device: whole steps and the engine alone, measured side by side."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from edgeco.bundle import Bundle, open_bundle
+from edgeco.engines.session import Session
+from edgeco.errors import SpecError
+from edgeco.runtime.model import Model, load_bundle
+from edgeco.runtime.timing import Summary, now
+
+WARM_UP = 32
+Frames = dict[str, np.ndarray[Any, Any]] | np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class BenchReport:
+    """Times in seconds, sizes in bytes, ``step_macs`` in multiply-accumulates per stream.
+
+    ``step`` is a whole ``Stream.step`` with an array in hand (copy in, run, copies of the histories, copy out); ``run``
+    is the engine alone over the same kind of buffers. ``overhead`` is the median of the differences of neighbours.
+    """
+
+    bundle: str
+    engine: str
+    variant: str
+    threads: int
+    rows: int
+    steps: int
+    load: float
+    first_step: float
+    step: Summary
+    run: Summary
+    overhead: float
+    step_macs: int
+    macs_per_second: float
+    state_bytes: int
+    peak_rss: int | None
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def bench(
+    bundle: Bundle | str | os.PathLike[str],
+    *,
+    engine: str = "auto",
+    threads: int | None = None,
+    variant: str | None = None,
+    rows: int = 1,
+    steps: int = 200,
+    warm_up: int = WARM_UP,
+) -> BenchReport:
+    """Load a bundle and time it on its own golden frames.
+
+    Args:
+        bundle: an open bundle, or a path.
+        engine: name of an engine, or "auto".
+        threads: processor threads; None for the physical cores this process may use.
+        variant: numeric form; None for the best for the engine.
+        rows: streams in lock-step.
+        steps: steps that are timed, after ``warm_up`` that are not.
+        warm_up: steps before, enough to fill caches and to reach the processor's steady clock.
+
+    Raises:
+        SpecError: ``rows`` or ``steps`` below 1, ``warm_up`` below 0, or no such variant.
+        BundleError: the bundle is damaged or foreign.
+        EngineError: the engine is missing or refuses the graph.
+    """
+    if steps < 1 or warm_up < 0:
+        raise SpecError(f"bench needs at least 1 step and no negative warm-up, not {steps} and {warm_up}")
+    start = now()
+    opened = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
+    model = load_bundle(opened, engine=engine, threads=threads, variant=variant)
+    load = (now() - start) * 1e-9
+    frames = _frames(opened, rows)
+    with model.stream(rows) as stream:
+        start = now()
+        stream.step(next(frames))
+        first_step = (now() - start) * 1e-9
+        alone = Session(model.engine, model.manifest, rows)
+        for _ in range(warm_up):
+            frame = next(frames)
+            stream.step(frame)
+            _write(alone, frame)
+            alone.run()
+        whole, raw = np.empty(steps), np.empty(steps)
+        for index in range(steps):
+            frame = next(frames)
+            start = now()
+            stream.step(frame)
+            middle = now()
+            # The same step of another session: what Stream adds shows as a difference under the same load.
+            _write(alone, frame)
+            binding = alone.binding()
+            before = now()
+            model.engine.run(binding)
+            raw[index] = now() - before
+            whole[index] = middle - start
+            alone.advance()
+    return _report(model, opened, rows, load, first_step, whole * 1e-9, raw * 1e-9, alone.nbytes)
+
+
+def _report(
+    model: Model,
+    bundle: Bundle,
+    rows: int,
+    load: float,
+    first_step: float,
+    whole: np.ndarray[Any, Any],
+    raw: np.ndarray[Any, Any],
+    state_bytes: int,
+) -> BenchReport:
+    macs = model.manifest.costs.step_macs
+    step = _summary(whole)
+    return BenchReport(
+        bundle=str(bundle.path),
+        engine=model.engine.name,
+        variant=model.variant,
+        threads=model.engine.threads,
+        rows=rows,
+        steps=len(whole),
+        load=load,
+        first_step=first_step,
+        step=step,
+        run=_summary(raw),
+        overhead=float(np.median(whole - raw)),
+        step_macs=macs,
+        macs_per_second=macs * rows / step.p50,
+        state_bytes=state_bytes,
+        peak_rss=peak_rss(),
+    )
+
+
+def _write(session: Session, frame: Frames) -> None:
+    for name, buffer in session.inputs.items():
+        session.engine.memory.write(buffer, frame[name] if isinstance(frame, dict) else frame)
+
+
+def _summary(samples: np.ndarray[Any, Any]) -> Summary:
+    p50, p90, p99 = np.percentile(samples, [50, 90, 99])
+    return Summary(len(samples), float(samples.mean()), float(p50), float(p90), float(p99), float(samples.max()))
+
+
+def _frames(bundle: Bundle, rows: int) -> Iterator[Frames]:
+    """The golden frames over and over; rows get them one step apart, so that no two are alike."""
+    frames, _ = bundle.golden()
+    steps = bundle.manifest.golden.steps
+    index = 0
+    while True:
+        chosen: Any = index % steps if rows == 1 else [(index + row) % steps for row in range(rows)]
+        picked = {name: array[chosen] for name, array in frames.items()}
+        yield picked if len(picked) > 1 else next(iter(picked.values()))
+        index += 1
+
+
+def peak_rss() -> int | None:
+    """Greatest resident memory of this process so far, None where the system does not say."""
+    try:
+        import resource
+    except ImportError:
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

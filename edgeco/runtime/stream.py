@@ -1,0 +1,195 @@
+"""A stream: the state of one camera (or of several in lock-step) over a shared model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from edgeco.engines.session import Session
+from edgeco.errors import BundleError, EdgecoError, FrameError, SpecError
+from edgeco.runtime.frame import Frame
+from edgeco.runtime.result import Result
+from edgeco.runtime.snapshot import Identity, read_snapshot, write_snapshot
+from edgeco.runtime.timing import now
+
+if TYPE_CHECKING:
+    from edgeco.runtime.model import Model
+    from edgeco.runtime.preprocess import Preprocessor
+
+Array = np.ndarray[Any, Any]
+
+
+class Stream:
+    """Frames in, answers out, the past held in between. Made by ``Model.stream``.
+
+    A stream belongs to one thread at a time: calls from two threads at once corrupt its past. Streams of one model are
+    independent of each other and may run in different threads.
+
+    Example::
+
+        with model.stream() as stream:
+            for frame in edgeco.open_source("0"):
+                result = stream.step(frame)
+                if result.valid:
+                    print(result.top(1))
+    """
+
+    def __init__(self, model: Model, rows: int = 1) -> None:
+        if rows < 1:
+            raise SpecError(f"a stream needs at least one row, not {rows}")
+        manifest = model.manifest
+        self.rows = rows
+        self._model = model
+        self._session: Session | None = Session(model.engine, manifest, rows)
+        self._identity = Identity(model.sha256, model.variant, rows)
+        self._memory = model.engine.memory
+        self._inputs = tuple(self._session.inputs.items())
+        self._outputs = tuple(self._session.outputs.items())
+        self._names = frozenset(self._session.inputs)
+        self._valid_from = max((output.valid_from for output in manifest.outputs), default=0)
+        self._warm_from = manifest.timeline.warm_from
+        self._labels = manifest.labels
+        self._activation = manifest.activation
+        self._images = frozenset(entry.name for entry in manifest.inputs if entry.kind == "image")
+        self._preprocess: Preprocessor | None = None
+
+    @property
+    def steps(self) -> int:
+        """Steps since reset."""
+        return self._open().steps
+
+    @property
+    def valid(self) -> bool:
+        """Whether the last step gave an answer."""
+        return self._open().steps > self._valid_from
+
+    @property
+    def warm(self) -> bool:
+        """Whether a whole receptive field of real frames has been seen."""
+        return self._open().steps > self._warm_from
+
+    @property
+    def state_bytes(self) -> int:
+        """Memory that the histories of all rows take."""
+        return self._open().nbytes
+
+    def step(self, frame: Frame | Array | Mapping[str, Frame | Array]) -> Result:
+        """Take one frame and answer.
+
+        Args:
+            frame: a ``Frame`` (preprocessed as the bundle says), an array, or a mapping of input name to either, which
+                a network of several inputs needs. An array must have exactly the input's shape and type: without the
+                row axis for a stream of one row, (rows, *shape) for more. Its values are taken as they are: a NaN
+                stays in the past for as long as the network looks back.
+
+        Raises:
+            FrameError: the frame does not fit; the stream is as before.
+            EngineError: the engine failed; the stream is as before.
+        """
+        start = now()
+        session = self._open()
+        stamp: float | None = None
+        if type(frame) is np.ndarray and len(self._inputs) == 1:
+            name, buffer = self._inputs[0]
+            if frame.shape != buffer.shape or frame.dtype != buffer.dtype:
+                raise self._misfit(name, frame)
+            self._memory.write(buffer, frame)
+        else:
+            arrays, stamp = self._arrays(frame)
+            for name, buffer in self._inputs:
+                self._memory.write(buffer, arrays[name])
+        step = session.steps
+        session.run()
+        read = self._memory.read
+        outputs = {name: read(buffer) for name, buffer in self._outputs}
+        return Result(
+            outputs,
+            step >= self._valid_from,
+            step >= self._warm_from,
+            stamp,
+            (now() - start) * 1e-9,
+            step,
+            self.rows,
+            self._labels,
+            self._activation,
+        )
+
+    def reset(self) -> None:
+        """Forget everything: the next frame is step 0 again."""
+        self._open().reset()
+
+    def snapshot(self) -> bytes:
+        """The whole past, for ``restore`` on any stream of the same network, variant and number of rows."""
+        session = self._open()
+        return write_snapshot(self._identity, session.steps, session.past())
+
+    def restore(self, data: bytes) -> None:
+        """Continue where the stream that gave ``snapshot`` stood, with the same answers bit by bit on the same engine.
+
+        Raises:
+            BundleError: damaged, or of another network, variant or number of rows; the stream is as before.
+        """
+        session = self._open()
+        steps, past = read_snapshot(data, self._identity)
+        try:
+            session.load(past, steps)
+        except EdgecoError as error:
+            raise BundleError(f"the snapshot does not fit this network: {error}") from error
+
+    def close(self) -> None:
+        """Give the memory back; may be called again. Any other call from now on raises SpecError."""
+        self._session = None
+        self._inputs = self._outputs = ()
+
+    def __enter__(self) -> Stream:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _open(self) -> Session:
+        if self._session is None:
+            raise SpecError("this stream is closed; make another with model.stream()")
+        return self._session
+
+    def _arrays(self, frame: object) -> tuple[dict[str, Array], float | None]:
+        """Checked arrays for every input, all of them before anything is written, and the first stamp among them."""
+        given = frame if isinstance(frame, Mapping) else {self._inputs[0][0]: frame}
+        if given.keys() != self._names:
+            named = ", ".join(map(repr, given)) if isinstance(frame, Mapping) else f"one {type(frame).__name__}"
+            expected = ", ".join(repr(name) for name, _ in self._inputs)
+            raise FrameError(f"the network takes a mapping with the inputs {expected}; given was {named or 'nothing'}")
+        arrays: dict[str, Array] = {}
+        stamp: float | None = None
+        for name, buffer in self._inputs:
+            value = given[name]
+            if isinstance(value, Frame):
+                stamp = value.stamp if stamp is None else stamp
+                value = self._prepared(name, value)
+            if not isinstance(value, np.ndarray):
+                raise self._misfit(name, value)
+            if value.shape != buffer.shape or value.dtype != buffer.dtype:
+                raise self._misfit(name, value)
+            arrays[name] = value
+        return arrays, stamp
+
+    def _prepared(self, name: str, frame: Frame) -> Array:
+        if self.rows != 1:
+            raise FrameError(f"a stream of {self.rows} rows takes an array of {self.rows} frames, not one Frame")
+        if name not in self._images:
+            raise FrameError(f"input {name!r} takes arrays, not pictures from a source")
+        if self._preprocess is None:
+            self._preprocess = self._model.preprocessor()
+        prepared = self._preprocess(frame.image)
+        # The preprocessor has one frame of its own: a second picture of the same step would overwrite the first.
+        return prepared if len(self._images) == 1 else prepared.copy()
+
+    def _misfit(self, name: str, value: object) -> FrameError:
+        buffer = self._open().inputs[name]
+        given = f"{value.dtype}{value.shape}" if isinstance(value, np.ndarray) else f"a {type(value).__name__}"
+        return FrameError(f"input {name!r} expects {buffer.dtype}{buffer.shape}; given was {given}")

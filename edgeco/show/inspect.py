@@ -1,0 +1,181 @@
+"""What a bundle says of itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+from rich.console import Console
+from rich.table import Table
+
+from edgeco.bundle import Bundle
+from edgeco.bundle.manifest import Manifest
+from edgeco.bundle.validate import state_bytes
+from edgeco.show.console import bytes_text, count_text, facts, plain, seconds_text, table
+
+
+def bundle_facts(bundle: Bundle) -> dict[str, Any]:
+    """The manifest with what follows from it, and the build report, as plain values."""
+    manifest = bundle.manifest
+    timeline = manifest.timeline
+    return {
+        "path": str(bundle.path),
+        "sha256": bundle.sha256,
+        "size": sum(member.size for member in manifest.members.values()),
+        "first_answer_seconds": _seconds(timeline.valid_from, timeline.fps),
+        "warm_seconds": _seconds(timeline.warm_from, timeline.fps),
+        "history_bytes": {history.name: state_bytes(history) for history in manifest.histories},
+        "manifest": msgspec.to_builtins(manifest),
+        "report": bundle.report(),
+    }
+
+
+def _seconds(step: int, fps: float | None) -> float | None:
+    """Seconds from the first frame until the answer of a step, which needs step + 1 frames."""
+    return None if fps is None else (step + 1) / fps
+
+
+def show_bundle(bundle: Bundle, console: Console) -> None:
+    """Print a bundle's tables."""
+    manifest = bundle.manifest
+    console.print(_head(bundle))
+    console.print(_ends(manifest))
+    console.print(_timeline(manifest))
+    if manifest.preprocessing is not None:
+        console.print(_preprocessing(manifest))
+    if manifest.labels is not None:
+        console.print(facts("Labels", {str(len(manifest.labels)): ", ".join(manifest.labels)}))
+    console.print(_costs(manifest))
+    if manifest.histories:
+        console.print(_histories(manifest))
+    console.print(_variants(manifest))
+    console.print(_members(manifest))
+    report = bundle.report()
+    if report is not None:
+        console.print(plain("Conversion report", "bold"))
+        for line in report_lines(report):
+            console.print(plain(line))
+
+
+def _head(bundle: Bundle) -> Table:
+    manifest = bundle.manifest
+    size = sum(member.size for member in manifest.members.values())
+    values = {
+        "file": bundle.path,
+        "size": bytes_text(size),
+        "identity": bundle.sha256,
+        "schema": manifest.schema_version,
+        "golden frames": f"{manifest.golden.steps} steps",
+    }
+    return facts(manifest.name, values)
+
+
+def _shape(shape: tuple[int, ...]) -> str:
+    return " x ".join(map(str, shape)) or "one value"
+
+
+def _ends(manifest: Manifest) -> Table:
+    made = table("Inputs and outputs", "name", "kind", "shape", "type", "valid from step", "delay", right=(4, 5))
+    for frame in manifest.inputs:
+        made.add_row(plain(frame.name), f"input, {frame.kind}", _shape(frame.shape), frame.dtype, "", "")
+    for answer in manifest.outputs:
+        kind = "output" if manifest.activation == "none" else f"output, {manifest.activation}"
+        valid, delay = str(answer.valid_from), str(answer.delay)
+        made.add_row(plain(answer.name), kind, _shape(answer.shape), answer.dtype, valid, delay)
+    return made
+
+
+def _timeline(manifest: Manifest) -> Table:
+    timeline = manifest.timeline
+    fps = timeline.fps
+    first, warm = _seconds(timeline.valid_from, fps), _seconds(timeline.warm_from, fps)
+    values = {
+        "clip": f"{timeline.clip_length} frames",
+        "receptive field": f"{timeline.receptive_field} frames",
+        "delay": f"{timeline.delay} frames" + (f" ({seconds_text(timeline.delay / fps)})" if fps else ""),
+        "frame rate": f"{fps:g} per second" if fps else "not stated",
+        "first answer": f"after {timeline.valid_from + 1} frames" + (f", {seconds_text(first)}" if first else ""),
+        "fully warm": f"after {timeline.warm_from + 1} frames" + (f", {seconds_text(warm)}" if warm else ""),
+        "stride": "an answer for every frame" if timeline.stride == 1 else f"an answer every {timeline.stride} frames",
+        "period": f"{timeline.period} steps",
+    }
+    return facts("Timeline", values)
+
+
+def _preprocessing(manifest: Manifest) -> Table:
+    spec = manifest.preprocessing
+    assert spec is not None
+    height, width = spec.size
+    resize = spec.resize if spec.resize != "letterbox" else f"letterbox, padded with {spec.pad_value}"
+    values = {
+        "frame": f"{width} wide, {height} high, {spec.colour}",
+        "resize": f"{resize}, {spec.interpolation}",
+        "region": "the whole picture" if spec.roi is None else ", ".join(f"{part:g}" for part in spec.roi),
+        "mean, std": f"{', '.join(map('{:g}'.format, spec.mean))}; {', '.join(map('{:g}'.format, spec.std))}",
+    }
+    return facts("Preprocessing", values)
+
+
+def _costs(manifest: Manifest) -> Table:
+    costs = manifest.costs
+    ratio = f"{costs.clip_macs / costs.step_macs:.1f} times less" if costs.step_macs else ""
+    values = {
+        "parameters": count_text(costs.parameters),
+        "whole clip": f"{count_text(costs.clip_macs)} multiply-accumulates",
+        "one step": f"{count_text(costs.step_macs)} multiply-accumulates  {ratio}".rstrip(),
+        "state": f"{bytes_text(costs.state_bytes)} per stream",
+    }
+    return facts("Costs", values)
+
+
+def _histories(manifest: Manifest) -> Table:
+    title = f"Histories ({len(manifest.histories)})"
+    made = table(title, "name", "storage", "element", "type", "depth", "read at ages", "border", "bytes", right=(4, 7))
+    for history in manifest.histories:
+        ages = ", ".join("all" if read.age is None else str(read.age) for read in history.reads)
+        rows = f" x {history.rows_per_stream} rows" if history.rows_per_stream > 1 else ""
+        element, size = _shape(history.shape) + rows, bytes_text(state_bytes(history))
+        depth, border = str(history.depth), f"{history.border:g}"
+        made.add_row(plain(history.name), history.storage, element, history.dtype, depth, ages, border, size)
+    total = bytes_text(sum(map(state_bytes, manifest.histories)))
+    made.add_row("all", "", "", "", "", "", "", total, style="bold")
+    return made
+
+
+def _variants(manifest: Manifest) -> Table:
+    made = table("Variants", "name", "graphs", "weights", "tolerance", right=(3,))
+    for name, variant in manifest.variants.items():
+        graphs = ", ".join(dict.fromkeys(variant.graphs))
+        made.add_row(plain(name), plain(graphs), plain(variant.weights), f"{variant.tolerance:.1e}")
+    return made
+
+
+def _members(manifest: Manifest) -> Table:
+    made = table("Members", "name", "bytes", "sha256", right=(1,))
+    for name, member in sorted(manifest.members.items()):
+        made.add_row(plain(name), bytes_text(member.size), member.sha256[:16])
+    return made
+
+
+def report_lines(report: object, indent: str = "") -> Iterator[str]:
+    """A build report as indented lines: lists line by line, everything else with its name."""
+    if isinstance(report, dict):
+        for name, value in report.items():
+            if isinstance(value, (dict, list)) and value:
+                yield f"{indent}{name}:"
+                yield from report_lines(value, indent + "  ")
+            else:
+                yield f"{indent}{name}: {_leaf(value)}"
+    elif isinstance(report, list):
+        for value in report:
+            if isinstance(value, dict):
+                yield indent + ", ".join(f"{name} {_leaf(part)}" for name, part in value.items())
+            else:
+                yield indent + _leaf(value)
+    else:
+        yield indent + _leaf(report)
+
+
+def _leaf(value: object) -> str:
+    return f"{value:.6g}" if isinstance(value, float) else str(value)

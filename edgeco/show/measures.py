@@ -1,0 +1,92 @@
+"""Tables of runs, checks and measurements."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.table import Table
+
+from edgeco.show.console import bytes_text, count_text, facts, milliseconds, plain, table
+
+if TYPE_CHECKING:
+    from edgeco.runtime.bench import BenchReport
+    from edgeco.runtime.frame import Frame
+    from edgeco.runtime.result import Result
+    from edgeco.runtime.run import Summary
+    from edgeco.runtime.verify import VerifyReport
+
+ENDED = {
+    "source": "at the end of the source",
+    "frames": "after as many frames as asked",
+    "stopped": "when it was stopped",
+    "error": "with an error",
+}
+
+
+def latencies(stages: Mapping[str, Mapping[str, float]]) -> Table:
+    """Percentiles per stage, in milliseconds."""
+    made = table("Latency in ms", "stage", "p50", "p90", "p99", "max", "mean", "count", right=(1, 2, 3, 4, 5, 6))
+    for name, stage in stages.items():
+        figures = [milliseconds(stage[key]) for key in ("p50", "p90", "p99", "max", "mean")]
+        made.add_row(plain(name), *figures, str(int(stage["count"])))
+    return made
+
+
+def show_run(summary: Summary, console: Console) -> None:
+    """Print what a run did."""
+    values = {
+        "frames": f"{summary.frames} decoded, {summary.stepped} stepped, {summary.gaps} missing",
+        "answers": f"{summary.valid} valid, {summary.warm} warm",
+        "time": f"{summary.seconds:.2f} s, {summary.fps:.1f} frames per second",
+        "ended": ENDED.get(summary.ended, summary.ended),
+    }
+    console.print(facts("Run", values))
+    console.print(latencies(summary.stages))
+
+
+class Changes:
+    """Prints the best class whenever it changes, with the time of the frame."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._last: str | None = None
+
+    def __call__(self, frame: Frame, result: Result) -> None:
+        if result.valid and (best := result.top(1)[0]).label != self._last:
+            self._last = best.label
+            self._console.print(plain(f"{frame.stamp:10.2f} s  {best.label}  {best.score:.2f}"))
+
+
+def show_verify(report: VerifyReport, console: Console) -> None:
+    """Print every variant's check."""
+    columns = ("variant", "engine", "output", "difference", "allowed", "worst step", "")
+    made = table(f"{report.steps} golden frames", *columns, right=(3, 4, 5))
+    for check in report.variants:
+        if check.skipped is not None:
+            made.add_row(plain(check.variant), plain(check.engine), "", "", "", "", plain(f"skipped: {check.skipped}"))
+        for output in check.outputs:
+            good = output.difference <= check.tolerance
+            step = "" if output.worst_step is None else str(output.worst_step)
+            verdict = plain("well" if good else "FAILED", "green" if good else "bold red")
+            figures = (f"{output.difference:.2e}", f"{check.tolerance:.2e}", step)
+            made.add_row(plain(check.variant), plain(check.engine), plain(output.output), *figures, verdict)
+    console.print(made)
+
+
+def show_bench(report: BenchReport, console: Console) -> None:
+    """Print a bundle's speed."""
+    values = {
+        "bundle": report.bundle,
+        "engine": f"{report.engine}, variant {report.variant}, {report.threads} thread(s), {report.rows} row(s)",
+        "load": f"{report.load:.3f} s, first step {milliseconds(report.first_step)} ms",
+        "speed": f"{report.rows / report.step.p50:.1f} frames per second at the median",
+        "work": f"{count_text(report.step_macs)} multiply-accumulates a step, "
+        f"{count_text(report.macs_per_second)} a second",
+        "overhead": f"{milliseconds(report.overhead)} ms a step around the engine",
+        "state": bytes_text(report.state_bytes),
+        "peak memory": "unavailable" if report.peak_rss is None else bytes_text(report.peak_rss),
+    }
+    console.print(facts("Bench", values))
+    console.print(latencies({"whole step": report.step.to_json(), "engine alone": report.run.to_json()}))

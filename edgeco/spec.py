@@ -1,0 +1,125 @@
+"""What a network is, as one typed record: readable from TOML, settable by flags, carried by a factory as attributes."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+
+from edgeco.errors import SpecError
+
+Size = Annotated[int, msgspec.Meta(ge=1)]
+
+
+class BuildSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A network and how it is to be built.
+
+    Every field but `model` has a default; a factory may carry others as attributes (``make.clip = (3, 16, 112, 112)``),
+    a TOML file may give any, and a flag of ``edgeco build`` has the last word.
+    """
+
+    model: str
+    """``package.module:factory``, ``file.py:factory``, a zoo name, or a ``.pt2`` program."""
+    name: str | None = None
+    """What the bundle calls the network; the factory's name if None."""
+    arguments: dict[str, Any] = {}
+    """Keyword arguments of the factory."""
+    clip: tuple[Size, ...] | None = None
+    """Shape of one clip without the batch, as (channels, frames, height, width)."""
+    time_dim: int = 2
+    """Axis of the batched clip that counts frames."""
+    fps: Annotated[float, msgspec.Meta(gt=0)] | None = None
+    """Frames per second the network was trained at."""
+    input: Literal["image", "array"] | None = None
+    """Camera frames or plain numbers; told from the clip's shape if None."""
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+    """Normalisation of pixels scaled to 0 … 1, one number or one per channel."""
+    colour: Literal["rgb", "bgr", "gray"] | None = None
+    resize: Literal["crop", "letterbox", "stretch"] | None = None
+    interpolation: Literal["area", "linear", "cubic", "nearest"] | None = None
+    roi: tuple[float, float, float, float] | None = None
+    labels: tuple[str, ...] | str | None = None
+    """Class names, or a file with one per line."""
+    activation: Literal["none", "softmax", "sigmoid"] | None = None
+    """What turns the answer into scores; softmax where there are labels."""
+    weights: str | None = None
+    """A safetensors file, or a checkpoint (read as weights only)."""
+    weights_key: str | None = None
+    """Where in a nested checkpoint the weights lie; found by itself if None."""
+    window: Size | None = None
+    """Elements the final pooling over time takes; the clip's own number if None."""
+    exact: bool = False
+    """Reserved for the modes that recompute a live window."""
+    precision: tuple[Literal["fp32"], ...] = ("fp32",)
+    golden: Size = 16
+    """Steps kept as golden frames after the first valid answer."""
+    seed: int = 0
+    """Seed of the golden frames."""
+
+
+CARRIED = tuple(f for f in BuildSpec.__struct_fields__ if f not in ("model", "arguments", "golden", "seed"))
+"""Fields a factory may carry as attributes."""
+
+
+def read_spec(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """The fields of a TOML file; paths in it are taken from the file's own folder.
+
+    Raises:
+        SpecError: the file is missing, is no TOML, or has a field that is not known.
+    """
+    where = Path(path)
+    try:
+        text = where.read_bytes()
+    except OSError as error:
+        raise SpecError(f"The configuration {where} cannot be read ({error.strerror}); check the path.") from error
+    try:
+        fields: dict[str, Any] = msgspec.toml.decode(text)
+    except (msgspec.DecodeError, ValueError, UnicodeDecodeError) as error:
+        raise SpecError(f"The configuration {where} is not valid TOML: {error}.") from error
+    unknown = sorted(set(fields) - set(BuildSpec.__struct_fields__))
+    if unknown:
+        raise SpecError(f"The configuration {where} has the unknown field {unknown[0]!r}; known are {', '.join(BuildSpec.__struct_fields__)}.")
+    for key in ("weights", "labels"):
+        value = fields.get(key)
+        if isinstance(value, str):
+            fields[key] = str(where.parent / value)
+    model = str(fields.get("model", ""))
+    if ".py:" in model or model.endswith(".pt2"):
+        fields["model"] = str(where.parent / model)
+    return fields
+
+
+def make_spec(fields: dict[str, Any]) -> BuildSpec:
+    """A checked BuildSpec from plain fields.
+
+    Raises:
+        SpecError: a field has the wrong type or value, or `model` is missing.
+    """
+    try:
+        return msgspec.convert(fields, BuildSpec, strict=False)
+    except msgspec.ValidationError as error:
+        raise SpecError(f"The build specification is not usable: {_clear(str(error))}.") from error
+
+
+def _clear(message: str) -> str:
+    text, _, place = message.partition(" - at `$")
+    place = place.rstrip("`").lstrip(".")
+    return f"{place}: {text[0].lower()}{text[1:]}" if place else text[0].lower() + text[1:]
+
+
+def read_labels(labels: tuple[str, ...] | str | None) -> tuple[str, ...] | None:
+    """Class names, read from a file if a path is given.
+
+    Raises:
+        SpecError: the file cannot be read.
+    """
+    if labels is None or isinstance(labels, tuple):
+        return labels
+    try:
+        lines = Path(labels).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise SpecError(f"The label file {labels} cannot be read ({error}); it holds one label per line.") from error
+    return tuple(line.strip() for line in lines if line.strip())

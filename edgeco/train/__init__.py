@@ -1,0 +1,1 @@
+"""Training of the networks that ship with edgeco, from generated data alone."""

@@ -1,0 +1,54 @@
+"""The bench report: every figure there, and plausible."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from picturenet import write_picturenet
+from stepnets import mixed, write_stepnet
+
+from edgeco.errors import SpecError
+from edgeco.runtime.bench import bench
+from edgeco.runtime.model import load
+
+NET = mixed(valid_from=3, receptive_field=6)
+
+
+@pytest.mark.parametrize("rows", [1, 3])
+def test_every_figure_is_there(tmp_path: Path, rows: int) -> None:
+    path = write_stepnet(tmp_path / "net.edgeco", NET)
+    report = bench(path, threads=1, rows=rows, steps=50, warm_up=5)
+    assert (report.engine, report.variant, report.threads, report.rows, report.steps) == (
+        "onnxruntime",
+        "fp32",
+        1,
+        rows,
+        50,
+    )
+    for summary in (report.step, report.run):
+        assert summary.count == 50
+        assert 0 < summary.p50 <= summary.p90 <= summary.p99 <= summary.max < 10
+        assert 0 < summary.mean <= summary.max
+    assert report.load > 0
+    assert report.first_step > 0
+    # Whole step and engine alone are neighbours in time: the difference is what a stream adds.
+    assert 0 < report.overhead < report.step.max
+    assert report.run.p50 < report.step.p50
+    assert report.step_macs == 100
+    assert report.macs_per_second == pytest.approx(100 * rows / report.step.p50)
+    with load(path, threads=1).stream(rows) as stream:
+        assert report.state_bytes == stream.state_bytes
+    assert report.peak_rss is None or report.peak_rss > 2**20
+    assert json.loads(json.dumps(report.to_json()))["step"]["p99"] == report.step.p99
+
+
+def test_pictures_too(tmp_path: Path) -> None:
+    assert bench(write_picturenet(tmp_path / "pictures.edgeco"), threads=1, steps=3, warm_up=0, rows=2).steps == 3
+
+
+@pytest.mark.parametrize("wrong", [{"steps": 0}, {"warm_up": -1}, {"rows": 0}, {"variant": "none"}])
+def test_nothing_to_measure_is_refused(tmp_path: Path, wrong: dict) -> None:
+    with pytest.raises(SpecError):
+        bench(write_stepnet(tmp_path / "net.edgeco", NET), threads=1, **wrong)
