@@ -36,6 +36,52 @@ def main() -> None:
 
 
 @main.command()
+@click.argument("model", required=False)
+@click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="The bundle to write.")
+@click.option("--config", type=click.Path(path_type=Path), help="A TOML file with any of the fields below.")
+@click.option("--name", help="What the bundle calls the network.")
+@click.option("--set", "arguments", multiple=True, metavar="KEY=VALUE", help="An argument of the factory; repeatable.")
+@click.option("--clip", metavar="C,T,H,W", help="Shape of one clip, without the batch.")
+@click.option("--time-dim", type=int, help="Axis of the batched clip that counts frames.  [default: 2]")
+@click.option("--fps", type=float, help="Frames per second the network was trained at.")
+@click.option("--input", type=click.Choice(["image", "array"]), help="Camera frames, or plain numbers.")
+@click.option("--mean", metavar="R,G,B", help="Mean of pixels scaled to 0 … 1.")
+@click.option("--std", metavar="R,G,B", help="Their standard deviation.")
+@click.option("--colour", type=click.Choice(["rgb", "bgr", "gray"]), help="Colour order it was trained with.")
+@click.option("--resize", type=click.Choice(["crop", "letterbox", "stretch"]), help="How a picture becomes a frame.")
+@click.option("--interpolation", type=click.Choice(["area", "linear", "cubic", "nearest"]))
+@click.option("--roi", metavar="L,T,R,B", help="Region of interest, as fractions of the picture.")
+@click.option("--labels", metavar="FILE", help="Class names, one per line.")
+@click.option("--activation", type=click.Choice(["none", "softmax", "sigmoid"]), help="What turns answers into scores.")
+@click.option("--weights", metavar="FILE", help="Safetensors, or a checkpoint (read as weights only).")
+@click.option("--weights-key", metavar="KEY", help="Where in a nested checkpoint the weights lie.")
+@click.option("--window", type=int, help="Elements the final pooling over time takes.")
+@click.option("--seed", type=int, help="Seed of the golden frames.")
+@_JSON
+def build(out: Path, config: Path | None, arguments: tuple[str, ...], as_json: bool, **flags: object) -> None:
+    """Build a bundle from an ordinary clip network.
+
+    MODEL is package.module:factory, file.py:factory, a zoo network (camera-motion, x3d_s, …), or a program saved by
+    torch.export (.pt2). Fields come from the factory's attributes, then from --config, then from the flags.
+    """
+    from edgeco.command import need_build_side
+    from edgeco.show.build import build_progress, show_built
+    from edgeco.show.console import console, print_json
+
+    need_build_side()
+    from edgeco.build import build as library
+    from edgeco.spec import fields_from
+
+    fields = fields_from(config, flags, arguments)
+    with build_progress(console(stderr=True)) as say:
+        report = library(fields, out, say)
+    if as_json:
+        print_json(report.to_json())
+    else:
+        show_built(report, out, console())
+
+
+@main.command()
 @_BUNDLE
 @click.option("--source", required=True, help="Video file, folder, glob or %06d pattern of images, or pattern://…")
 @click.option("--jsonl", metavar="PATH|-", help="Write one JSON line per frame; '-' is standard output.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import signal
 import sys
@@ -12,7 +13,7 @@ from typing import Any, NoReturn
 
 import click
 
-from edgeco.errors import EdgecoError
+from edgeco.errors import EdgecoError, EngineError
 
 UNEXPECTED = 70
 """Exit code of an error in edgeco itself."""
@@ -115,3 +116,14 @@ def stop_on_signal() -> Iterator[Callable[[], bool]]:
     finally:
         for number, handler in before.items():
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
+
+
+def need_build_side() -> None:
+    """Say in one sentence what to install where the build side is not there.
+
+    Raises:
+        EngineError: torch or onnx is missing.
+    """
+    missing = [name for name in ("torch", "onnx") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise EngineError(f"building needs {' and '.join(missing)}: pip install 'edgeco[build]' on the workstation")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -90,6 +91,46 @@ def read_spec(path: str | os.PathLike[str]) -> dict[str, Any]:
     if ".py:" in model or model.endswith(".pt2"):
         fields["model"] = str(where.parent / model)
     return fields
+
+
+_LISTS = ("clip", "mean", "std", "roi")
+
+
+def fields_from(config: str | os.PathLike[str] | None, flags: dict[str, Any], arguments: Sequence[str]) -> dict[str, Any]:
+    """Fields from a TOML file and from flags, which have the last word.
+
+    Args:
+        config: a TOML file, or None.
+        flags: fields by name; None stands for a flag that was not given, lists are written with commas.
+        arguments: ``key=value`` arguments of the factory, values as TOML reads them, else as text.
+
+    Raises:
+        SpecError: the file or a flag is not usable.
+    """
+    fields = read_spec(config) if config is not None else {}
+    for name, value in flags.items():
+        if value is not None:
+            fields[name] = _numbers(name, str(value)) if name in _LISTS else value
+    for argument in arguments:
+        key, separator, text = argument.partition("=")
+        if not separator or not key.isidentifier():
+            raise SpecError(f"--set {argument!r} is not KEY=VALUE, as in --set classes=5.")
+        fields.setdefault("arguments", {})[key] = _value(text)
+    return fields
+
+
+def _numbers(name: str, text: str) -> list[float]:
+    try:
+        return [int(part) if name == "clip" else float(part) for part in text.split(",")]
+    except ValueError as error:
+        raise SpecError(f"--{name} {text!r} is not a list of numbers with commas between them.") from error
+
+
+def _value(text: str) -> Any:
+    try:
+        return msgspec.toml.decode(f"value = {text}")["value"]
+    except (msgspec.DecodeError, ValueError):
+        return text
 
 
 def make_spec(fields: dict[str, Any]) -> BuildSpec:

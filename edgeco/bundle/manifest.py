@@ -87,7 +87,7 @@ class Timeline(Record, frozen=True):
     delay: Count
     valid_from: Count
     warm_from: Count
-    """Step from which a whole receptive field of real frames has been seen (receptive_field - 1)."""
+    """Step from which a whole receptive field of real frames has been seen (receptive_field - 1 at least)."""
     stride: Size = 1
     period: Size = 1
     """Phases after which the slot buffers stand where they began."""

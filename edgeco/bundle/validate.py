@@ -122,7 +122,7 @@ def _check_timeline(timeline: Timeline, outputs: Sequence[Output]) -> None:
     _require(timeline.valid_from == last, f"the timeline is valid from {timeline.valid_from}, its outputs from {last}")
     _require(timeline.delay == delay, f"the timeline has delay {timeline.delay}, its outputs {delay}")
     warm = timeline.receptive_field - 1
-    _require(timeline.warm_from == warm, f"warm_from is {timeline.warm_from}, not receptive_field - 1 = {warm}")
+    _require(timeline.warm_from >= warm, f"warm_from is {timeline.warm_from}, before receptive_field - 1 = {warm}")
     _require(timeline.stride <= MAX_STRIDE, f"the stride is {timeline.stride}; the limit is {MAX_STRIDE}")
     _require(timeline.period <= MAX_PERIOD, f"the period is {timeline.period}; the limit is {MAX_PERIOD}")
     whole = timeline.period % timeline.stride == 0

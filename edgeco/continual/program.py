@@ -84,12 +84,12 @@ class StepProgram(nn.Module):
 
     def initial_state(self, rows: int) -> State:
         """The state of `rows` streams that have seen nothing: every history holds its border."""
-        like = next(iter(self.network.buffers()), torch.empty(0))
+        like = next((b for b in self.network.buffers() if b.is_floating_point()), None)
         histories = {}
         for history in self.histories:
             shape = (rows * history.rows_per_stream, *history.shape)
-            dtype = like.dtype if like.is_floating_point() else history.dtype
-            element = torch.full(shape, history.border, dtype=dtype, device=like.device)
+            dtype, device = (history.dtype, None) if like is None else (like.dtype, like.device)
+            element = torch.full(shape, history.border, dtype=dtype, device=device)
             histories[history.name] = (element,) * history.depth
         return State(histories)
 

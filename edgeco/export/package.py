@@ -38,11 +38,17 @@ def history_record(history: History) -> records.History:
         depth=history.depth,
         reads=tuple(records.Read(name=n, age=a) for n, a in zip(history.inputs, ages, strict=True)),
         write=history.output,
-        border=history.border,
+        border=_finite(history.border, history.dtype),
         starts_at=history.starts_at,
         rows_per_stream=history.rows_per_stream,
         buffers=history.buffers,
     )
+
+
+def _finite(border: float, dtype: torch.dtype) -> float:
+    """JSON has no infinities; the least number of the type stands for minus infinity in a maximum."""
+    limits = torch.finfo(dtype)
+    return min(max(border, limits.min), limits.max)
 
 
 def _dtype(dtype: torch.dtype) -> str:
@@ -77,7 +83,8 @@ def manifest_of(
     outputs = _outputs(step)
     if labels is not None:
         _check_labels(labels, outputs)
-    field = max(a.timeline.receptive_field for a in step.answers)
+    timelines = [a.timeline for a in step.answers]
+    field = max(t.receptive_field for t in timelines)
     state = sum(history_bytes(h) for h in step.histories)
     return records.Manifest(
         schema_version=records.SCHEMA_VERSION,
@@ -88,9 +95,9 @@ def manifest_of(
         timeline=records.Timeline(
             clip_length=step.clip.length,
             receptive_field=field,
-            delay=max(a.timeline.delay for a in step.answers),
-            valid_from=max(a.timeline.starts_at for a in step.answers),
-            warm_from=max(field - 1, max(a.timeline.starts_at for a in step.answers)),
+            delay=max(t.delay for t in timelines),
+            valid_from=max(t.starts_at for t in timelines),
+            warm_from=max(field - 1, *(max(t.past + t.delay, t.starts_at) for t in timelines)),
             period=step.period,
             fps=spec.fps,
         ),

@@ -63,7 +63,7 @@ def bench(
     Args:
         bundle: an open bundle, or a path.
         engine: name of an engine, or "auto".
-        threads: processor threads; None for the physical cores this process may use.
+        threads: processor threads; None as for ``load``.
         variant: numeric form; None for the best for the engine.
         rows: streams in lock-step.
         steps: steps that are timed, after ``warm_up`` that are not.

@@ -88,7 +88,7 @@ def verify(
     Args:
         bundle: an open bundle, or a path.
         engine: name of an engine, or "auto".
-        threads: processor threads; None for the physical cores this process may use.
+        threads: processor threads; None as for ``load``.
         variants: which to verify; None for all. One that the engine cannot run is reported as skipped.
 
     Raises:

@@ -12,6 +12,7 @@ from rich.table import Table
 from edgeco.bundle import Bundle
 from edgeco.bundle.manifest import Manifest
 from edgeco.bundle.validate import state_bytes
+from edgeco.show.build import report_tables
 from edgeco.show.console import bytes_text, count_text, facts, plain, seconds_text, table
 
 
@@ -52,10 +53,17 @@ def show_bundle(bundle: Bundle, console: Console) -> None:
     console.print(_variants(manifest))
     console.print(_members(manifest))
     report = bundle.report()
-    if report is not None:
+    if report is None:
+        return
+    try:
+        tables = report_tables(report)
+    except (KeyError, TypeError, AttributeError, ValueError):  # a report that another builder wrote
         console.print(plain("Conversion report", "bold"))
         for line in report_lines(report):
             console.print(plain(line))
+        return
+    for made in tables:
+        console.print(made)
 
 
 def _head(bundle: Bundle) -> Table:

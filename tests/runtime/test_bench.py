@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from unittest import mock
 
 import pytest
 from picturenet import write_picturenet
 from stepnets import mixed, write_stepnet
 
+from edgeco.engines.session import Session
 from edgeco.errors import SpecError
 from edgeco.runtime.bench import bench
 from edgeco.runtime.model import load
@@ -42,6 +44,12 @@ def test_every_figure_is_there(tmp_path: Path, rows: int) -> None:
         assert report.state_bytes == stream.state_bytes
     assert report.peak_rss is None or report.peak_rss > 2**20
     assert json.loads(json.dumps(report.to_json()))["step"]["p99"] == report.step.p99
+
+
+def test_the_engine_alone_goes_through_all_phases(tmp_path: Path) -> None:
+    with mock.patch("edgeco.runtime.bench.Session.advance", autospec=True, side_effect=Session.advance) as advance:
+        bench(write_stepnet(tmp_path / "net.edgeco", NET), threads=1, steps=20, warm_up=3)
+    assert [call.args[0].steps for call in advance.call_args_list[-2:]] == [24, 23]
 
 
 def test_pictures_too(tmp_path: Path) -> None:

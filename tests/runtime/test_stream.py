@@ -6,11 +6,13 @@ import math
 import threading
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 from picturenet import HEIGHT, WIDTH, write_picturenet
 from stepnets import StepNet, history, mixed, stepnet, write_stepnet
 
+from edgeco.engines.threads import default_threads
 from edgeco.errors import BundleError, EngineError, FrameError, SpecError
 from edgeco.runtime.frame import Frame
 from edgeco.runtime.model import Model, load
@@ -234,6 +236,15 @@ def test_a_model_says_what_it_chose(model: Model, tmp_path: Path) -> None:
     assert model.why.count(".") == 1
     for word in ("onnxruntime", "1 thread", "fp32", "exact"):
         assert word in model.why
+
+
+def test_small_steps_get_one_thread(tmp_path: Path) -> None:
+    assert load(write_stepnet(tmp_path / "small.edgeco", NET)).engine.threads == 1
+    costs = msgspec.structs.replace(NET.manifest.costs, step_macs=10**9)
+    large = StepNet(msgspec.structs.replace(NET.manifest, costs=costs), NET.model)
+    path = write_stepnet(tmp_path / "large.edgeco", large)
+    assert load(path).engine.threads == default_threads()
+    assert load(path, threads=1).engine.threads == 1
 
 
 def test_loading_refuses_what_is_not_there(tmp_path: Path) -> None:

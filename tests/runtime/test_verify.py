@@ -15,7 +15,7 @@ from stepnets import StepNet, members, mixed, write_stepnet
 
 from edgeco.bundle import open_bundle
 from edgeco.errors import CheckFailed, EngineError, SpecError
-from edgeco.runtime.verify import VerifyFailed, relative_difference, verify
+from edgeco.runtime.verify import VariantCheck, VerifyFailed, VerifyReport, relative_difference, verify
 
 NET = mixed(valid_from=3, receptive_field=6)
 
@@ -115,6 +115,13 @@ def test_nothing_to_run_is_no_success(tmp_path: Path) -> None:
         verify(path, threads=1, variants=[])
     with pytest.raises(SpecError, match="no variant 'int8'"):
         verify(path, threads=1, variants=["int8"])
+
+
+def test_a_report_of_nothing_is_not_passed() -> None:
+    skipped = VariantCheck("fp32", "onnxruntime", 1e-5, skipped="no engine")
+    assert not VerifyReport("net.edgeco", "0", 4, (skipped,)).passed
+    assert not VerifyReport("net.edgeco", "0", 4, ()).passed
+    assert VerifyReport("net.edgeco", "0", 4, (skipped, VariantCheck("half", "onnxruntime", 1e-3))).passed
 
 
 def test_relative_difference() -> None:

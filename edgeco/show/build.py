@@ -1,0 +1,85 @@
+"""What a build does and did: progress while it works, the conversion report when it is done."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+
+from edgeco.show.console import count_text, facts, plain, table
+
+if TYPE_CHECKING:
+    from edgeco.build import BuildReport
+
+MEANING = {
+    "exact": "answers equal the clip network's on the last frames",
+    "unpadded": "answers equal the clip network's on the whole recording; where it pads with zeros, the stream has frames",
+    "causal": "the clip network uses the whole clip in mid-network; here an element sees the window that ends at it",
+}
+COSTLIEST = 8
+
+
+@contextmanager
+def build_progress(console: Console) -> Iterator[Callable[[str], None]]:
+    """A function to be told each stage: a spinner on a terminal, a line per stage elsewhere."""
+    began = perf_counter()
+    if not console.is_terminal:
+        yield lambda stage: console.print(plain(f"{perf_counter() - began:7.1f} s  {stage}"))
+        return
+    with console.status("starting") as status:
+        last: list[tuple[str, float]] = []
+
+        def say(stage: str) -> None:
+            now = perf_counter()
+            if last:
+                console.print(plain(f"{now - last[0][1]:7.1f} s  {last[0][0]}", "dim"))
+            last[:] = [(stage, now)]
+            status.update(plain(stage))
+
+        yield say
+
+
+def show_built(report: BuildReport, out: Path, console: Console) -> None:
+    """Print what a build made."""
+    for made in report_tables(report.to_json()):
+        console.print(made)
+    console.print(plain(f"{out} is built; run it with: edgeco run {out} --source VIDEO"))
+
+
+def report_tables(report: Mapping[str, Any]) -> list[Table]:
+    """A bundle's ``report.json`` as tables: gates, the operators that mix time, and where the work is."""
+    per_frame = report["clip_macs"] / max(report["step_macs"], 1)
+    values = {
+        "answers": f"{report['exactness']}: {MEANING.get(report['exactness'], '')}",
+        "step against clip network": f"{report['step_difference']:.1e} relative, on one clip",
+        "exported graph against step": f"{report['engine_difference']:.1e} relative, over the golden frames",
+        "receptive field": f"{report['receptive_field']} frames, delay {report['delay']}, first answer at step {report['valid_from']}",
+        "multiply-accumulates": f"{count_text(report['clip_macs'])} a clip, {count_text(report['step_macs'])} a frame ({per_frame:.1f} times less)",
+        "norms folded": report["folded_norms"],
+    }
+    if report.get("pinned"):
+        values["clip length"] = f"pinned: {report['pinned']}"
+    return [facts("Conversion", values), _lines(report["lines"]), _layers(report["step_layers"])]
+
+
+def _lines(lines: list[Mapping[str, Any]]) -> Table:
+    made = table("Operators that mix time", "operator", "becomes", "answers", "delay", "called at", right=(3,))
+    for line in lines:
+        cells = (line["op"].removeprefix("aten."), line["form"], line["exactness"], line["delay"], line["where"])
+        made.add_row(*(plain(cell) for cell in cells))
+    return made
+
+
+def _layers(layers: list[Mapping[str, Any]]) -> Table:
+    total = sum(layer["macs"] for layer in layers) or 1
+    dearest = sorted(enumerate(layers), key=lambda pair: -pair[1]["macs"])[:COSTLIEST]
+    made = table(f"Dearest of {len(layers)} layers of a step", "layer", "operator", "multiply-accumulates", "share", right=(0, 2, 3))
+    for place, layer in dearest:
+        share = f"{layer['macs'] / total:.1%}"
+        made.add_row(str(place), plain(layer["op"].removeprefix("aten.")), count_text(layer["macs"]), share)
+    return made

@@ -1,0 +1,159 @@
+"""Random clip networks over the operators that keep time, for holding every element of step against clip."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from hypothesis import strategies as st
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+CONV = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
+NORM = {1: nn.BatchNorm1d, 2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
+AVG = {1: F.avg_pool1d, 2: F.avg_pool2d, 3: F.avg_pool3d}
+MAX = {1: F.max_pool1d, 2: F.max_pool2d, 3: F.max_pool3d}
+POINTWISE = {
+    "relu": F.relu,
+    "silu": F.silu,
+    "shifted": lambda x: x * 0.7 - 0.3,
+    "abs": lambda x: x.abs() - 1.0,
+    "clamp": lambda x: x.clamp(-0.5, 0.8),
+    "where": lambda x: torch.where(x > 0.1, x, 0.2 * x),
+    "cos": torch.cos,
+}
+
+
+@dataclass
+class Op:
+    """One layer: its kind, the values it reads, and its options."""
+
+    kind: str
+    reads: list[int]
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+class RandomNet(nn.Module):
+    """Runs a list of layers over values kept by number; returns the last one.
+
+    Clips are (B, C, T, *space) with as many axes of space as `rank` - 1.
+    """
+
+    def __init__(self, rank: int, ops: list[Op], seed: int) -> None:
+        super().__init__()
+        self.rank, self.ops = rank, ops
+        torch.manual_seed(seed)
+        self.layers = nn.ModuleList(self._layer(op) for op in ops)
+
+    def _layer(self, op: Op) -> nn.Module:
+        o = op.options
+        if op.kind == "conv":
+            kernel, padding = (o["k"], *[3] * (self.rank - 1)), (o["p"], *[1] * (self.rank - 1))
+            return CONV[self.rank](o["c"], o["out"], kernel, padding=padding, groups=o["groups"], bias=o["bias"])
+        if op.kind == "tconv":
+            size = [1] * (self.rank - 1)
+            return CONV[self.rank](o["c"], o["c"], (o["k"], *size), padding=(o["p"], *[0] * len(size)), groups=o["c"])
+        if op.kind == "norm":
+            return NORM[self.rank](o["c"])
+        if op.kind == "frames":
+            return nn.Linear(o["c"], o["c"]) if self.rank == 1 else CONV[self.rank - 1](o["c"], o["c"], 3, padding=1)
+        return nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        values = [x]
+        for op, layer in zip(self.ops, self.layers, strict=True):
+            values.append(self._run_layer(op, layer, [values[i] for i in op.reads]))
+        return values[-1]
+
+    def _run_layer(self, op: Op, layer: nn.Module, values: list[Tensor]) -> Tensor:
+        x, o, idle = values[0], op.options, [0] * (self.rank - 1)
+        if op.kind in ("conv", "tconv", "norm"):
+            return layer(x)
+        if op.kind == "point":
+            return POINTWISE[o["name"]](x)
+        if op.kind == "pad":
+            return F.pad(x, (*[0] * (2 * (self.rank - 1)), o["front"], o["back"]), value=o["value"])
+        if op.kind == "slice":
+            return x[:, :, o["front"] : x.shape[2] - o["back"]]
+        if op.kind == "max":
+            return MAX[self.rank](x, (o["k"], *[1 for _ in idle]), stride=1, padding=(o["p"], *idle))
+        if op.kind == "avg":
+            return AVG[self.rank](x, (o["k"], *[1 for _ in idle]), stride=1, padding=(o["p"], *idle))
+        if op.kind == "excite":
+            return x * torch.sigmoid(x.mean(tuple(range(3, 2 + self.rank)), keepdim=True)) if self.rank > 1 else x
+        if op.kind == "frames":
+            merged = x.transpose(1, 2).flatten(0, 1)
+            return layer(merged).unflatten(0, (x.shape[0], x.shape[2])).transpose(1, 2)
+        if op.kind == "difference":
+            return x[:, :, 1:] - x[:, :, :-1]
+        left, right = self._cropped(values[0], values[1], o["side"])
+        return torch.cat([left, right], 1) if op.kind == "cat" else left + right if op.kind == "add" else left * right
+
+    def _cropped(self, a: Tensor, b: Tensor, side: float) -> tuple[Tensor, Tensor]:
+        """Both at the shorter's length, the longer cut at either end."""
+        more = a.shape[2] - b.shape[2]
+        front = int(abs(more) * side)
+        if more > 0:
+            a = a[:, :, front : front + b.shape[2]]
+        elif more < 0:
+            b = b[:, :, front : front + a.shape[2]]
+        return a, b
+
+
+LENGTH = 14
+KINDS = ["conv", "tconv", "norm", "point", "point", "pad", "slice", "max", "avg", "excite", "frames", "difference", "add", "add", "cat", "mul"]
+
+
+@st.composite
+def random_nets(draw: st.DrawFn, depth: int = 7) -> RandomNet:
+    """A network of up to `depth` layers on clips (2, LENGTH, …), none shorter than 3 elements anywhere."""
+    rank = draw(st.integers(1, 3))
+    channels, lengths, ops = [2], [LENGTH], []
+    for _ in range(draw(st.integers(1, depth))):
+        kind = draw(st.sampled_from(KINDS))
+        last = len(channels) - 1
+        read = draw(st.sampled_from([last, last, last, draw(st.integers(0, last))]))
+        op = Op(kind, [read])
+        c, n = channels[read], lengths[read]
+        if kind in ("conv", "tconv", "max", "avg"):
+            k = draw(st.integers(1, min(6, n)))
+            p = draw(st.integers(0, k // 2 if kind in ("max", "avg") else k + 1))
+            op.options = {"k": k, "p": p, "c": c}
+            n = n + 2 * p - k + 1
+            if kind == "conv":
+                groups = draw(st.sampled_from([1, c]))
+                out = draw(st.sampled_from([2, 3, 4])) if groups == 1 else c
+                op.options |= {"out": out, "groups": groups, "bias": draw(st.booleans())}
+                c = out
+        elif kind in ("norm", "frames"):
+            op.options = {"c": c}
+        elif kind == "point":
+            op.options = {"name": draw(st.sampled_from(sorted(POINTWISE)))}
+        elif kind in ("pad", "slice"):
+            front, back = draw(st.integers(0, 3)), draw(st.integers(0, 3))
+            op.options = {"front": front, "back": back, "value": draw(st.sampled_from([0.0, -1.5, 0.25]))}
+            n = n + front + back if kind == "pad" else n - front - back
+        elif kind == "difference":
+            n -= 1
+        elif kind in ("add", "cat", "mul"):
+            same = [i for i in range(last + 1) if kind == "cat" or channels[i] == c]
+            other = draw(st.sampled_from(same))
+            op.reads = [read, other]
+            op.options = {"side": draw(st.sampled_from([0.0, 0.5, 1.0]))}
+            n = min(n, lengths[other])
+            c = c + channels[other] if kind == "cat" else c
+        if n < 3 or c > 8 or n > 30:
+            continue
+        ops.append(op)
+        channels.append(c)
+        lengths.append(n)
+    if not ops:
+        ops.append(Op("point", [0], {"name": "shifted"}))
+    ops.append(Op("point", [len(ops)], {"name": "shifted"}))
+    return RandomNet(rank, ops, draw(st.integers(0, 1000)))
+
+
+def clip_of(net: RandomNet) -> tuple[int, ...]:
+    """Shape of one clip of a random network."""
+    return (2, LENGTH, *[3] * (net.rank - 1))

@@ -1,0 +1,74 @@
+"""The strongest oracle there is: a stream from reset, ended as the clip network pads it, equals the clip network."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+import edgeco
+
+
+def randomise_norms(net: nn.Module, seed: int = 0) -> nn.Module:
+    """Statistics, gamma and beta at random, for behind identity norms mistakes hide."""
+    generator = torch.Generator().manual_seed(seed)
+    for module in net.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            for tensor, low, high in (
+                (module.weight, 0.5, 1.5),
+                (module.bias, -0.5, 0.5),
+                (module.running_mean, -0.5, 0.5),
+                (module.running_var, 0.5, 2.0),
+            ):
+                with torch.no_grad():
+                    tensor.copy_(torch.empty_like(tensor).uniform_(low, high, generator=generator))
+    return net
+
+
+def relative(given: Tensor, expected: Tensor) -> float:
+    """Greatest difference relative to the greatest magnitude."""
+    assert given.shape == expected.shape, f"{tuple(given.shape)} against {tuple(expected.shape)}"
+    return float((given - expected).abs().max() / expected.abs().max().clamp_min(1e-30))
+
+
+def recording(*shape: int, seed: int = 1, dtype: torch.dtype = torch.float64) -> Tensor:
+    """A random recording, negative values included."""
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
+
+
+def step_by_step(program: edgeco.StepProgram, frames: Tensor, time_dim: int = 2) -> list[Tensor | None]:
+    """Answers of single steps."""
+    program.clean_state()
+    return [program.forward_step(frame) for frame in frames.unbind(time_dim)]
+
+
+def assert_streams(
+    net: nn.Module, clip: tuple[int, ...], *, time_dim: int = 2, length: int | None = None, tolerance: float = 1e-12
+) -> edgeco.StepProgram:
+    """Convert a network whose output keeps time, and hold every element of a long stream against the clip network.
+
+    Checked are all elements with the recording's end padded as the clip network pads it, and the same elements of an
+    unending stream as far as they go; batch 2, at least five receptive fields.
+    """
+    net = net.double().eval()
+    program = edgeco.convert(net, torch.zeros(1, *clip, dtype=torch.float64), time_dim=time_dim)
+    frames = length or 5 * max(program.receptive_field, 2) + 3
+    shape = [2, *clip]
+    shape[time_dim] = frames
+    long = recording(*shape)
+    with torch.no_grad():
+        expected = net(long)
+    ended = program.forward_steps(long, pad_end=True)
+    assert relative(ended, expected) <= tolerance
+    program.clean_state()
+    running = program.forward_steps(long)
+    axis = program.answers[0].stack_dim
+    kept = running.shape[axis]
+    assert kept == max(0, frames - program.valid_from), "one answer for every step from the first valid one on"
+    both = min(kept, expected.shape[axis])  # a network that cuts its end off answers further than the clip does
+    assert both and relative(running.narrow(axis, 0, both), expected.narrow(axis, 0, both)) <= tolerance
+    return program
+
+
+def windows(features: Tensor, length: int, time_dim: int = 2) -> Tensor:
+    """Sliding windows (windows, …) of features along time."""
+    return torch.stack([features.narrow(time_dim, i, length) for i in range(features.shape[time_dim] - length + 1)])
