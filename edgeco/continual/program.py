@@ -127,7 +127,7 @@ class StepProgram(nn.Module):
         Raises:
             FrameError: the frame's shape does not fit, or its batch is another than the stream's.
         """
-        frames = self._frames(frame, named)
+        frames = [f.detach() for f in self._frames(frame, named)]
         rows = frames[0].shape[0]
         state = self._state if self._state is not None else self.initial_state(rows)
         self._check(frames, state)

@@ -32,6 +32,7 @@ class Value:
         node: node of the step graph; None for a constant that no step has needed yet.
         timeline: where time lives (streams and windows). A window is numbered by the frame at which its clip begins.
         tensor: the contents of a constant known at conversion (a batch axis has size 1).
+        joined: the axis this value was concatenated along, and its parts, so that a slice may find a part again.
     """
 
     kind: Kind
@@ -39,6 +40,7 @@ class Value:
     node: fx.Node | None = None
     timeline: Timeline | None = None
     tensor: Tensor | None = None
+    joined: tuple[int, tuple[Value, ...]] | None = None
 
     @property
     def time(self) -> Timeline:

@@ -118,9 +118,8 @@ class Layout:
             axes.append(taken)
         if any(f.size != 1 for f in queue):
             return None
-        if queue and axes:  # a time or batch factor of one element: it can sit anywhere
-            axes[-1] = (*axes[-1], *queue)
-        return Layout(tuple(axes))
+        # Time of one element says nothing inside an axis of other things; as an axis of its own it is kept.
+        return Layout(tuple(axis if len(axis) == 1 else tuple(f for f in axis if f.size != 1) for axis in axes))
 
 
 def _take(queue: list[Factor], size: int) -> Axis | None:

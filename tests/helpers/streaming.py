@@ -47,7 +47,7 @@ def assert_streams(
     """Convert a network whose output keeps time, and hold every element of a long stream against the clip network.
 
     Checked are all elements with the recording's end padded as the clip network pads it, and the same elements of an
-    unending stream as far as they go; batch 2, at least five receptive fields.
+    unending stream up to the right border, which only the recording has; batch 2, at least five receptive fields.
     """
     net = net.double().eval()
     program = edgeco.convert(net, torch.zeros(1, *clip, dtype=torch.float64), time_dim=time_dim)
@@ -64,11 +64,36 @@ def assert_streams(
     axis = program.answers[0].stack_dim
     kept = running.shape[axis]
     assert kept == max(0, frames - program.valid_from), "one answer for every step from the first valid one on"
-    both = min(kept, expected.shape[axis])  # a network that cuts its end off answers further than the clip does
-    assert both and relative(running.narrow(axis, 0, both), expected.narrow(axis, 0, both)) <= tolerance
+    # A network that cuts off its end and pads there has its right border earlier than the stream's newest answer.
+    both = min(kept, expected.shape[axis]) - program.receptive_field
+    assert both > 0 and relative(running.narrow(axis, 0, both), expected.narrow(axis, 0, both)) <= tolerance
     return program
 
 
 def windows(features: Tensor, length: int, time_dim: int = 2) -> Tensor:
     """Sliding windows (windows, …) of features along time."""
     return torch.stack([features.narrow(time_dim, i, length) for i in range(features.shape[time_dim] - length + 1)])
+
+
+def assert_windows(
+    net: nn.Module, clip: tuple[int, ...], *, time_dim: int = 2, tolerance: float = 1e-12, count: int = 30
+) -> edgeco.StepProgram:
+    """Convert a network whose answer is one per clip and exact: each answer equals the clip network on its window."""
+    net = net.double().eval()
+    program = edgeco.convert(net, torch.zeros(1, *clip, dtype=torch.float64), time_dim=time_dim)
+    frames = max(5 * program.receptive_field, program.valid_from + count)
+    shape = [2, *clip]
+    shape[time_dim] = frames
+    long = recording(*shape)
+    answers = step_by_step(program, long, time_dim)
+    assert [a is None for a in answers[: program.valid_from + 1]] == [True] * program.valid_from + [False]
+    length = clip[time_dim - 1]
+    behind = program.valid_from - (length - 1)  # answers may come before the clip's last frame, or after it
+    for step, answer in enumerate(answers):
+        first = step - program.valid_from
+        if first < 0 or first + length > frames:
+            continue
+        with torch.no_grad():
+            expected = net(long.narrow(time_dim, first, length))
+        assert answer is not None and relative(answer, expected) <= tolerance, f"step {step}, {behind} behind"
+    return program

@@ -40,6 +40,9 @@ def _part(ctx: Context, value: Value, axis: int, start: int, end: int, step: int
     size = value.layout.shape[axis]
     if (start, end, step) == (0, size, 1):
         return value
+    found = _joined_part(ctx, value, axis, start, end) if step == 1 else None
+    if found is not None:
+        return found
     if axis == value.layout.batch:
         ctx.refuse("it picks rows of the batch", "Each row is a stream of its own: keep axis 0 whole.")
     if axis == value.layout.time:
@@ -51,6 +54,19 @@ def _part(ctx: Context, value: Value, axis: int, start: int, end: int, step: int
     count = -(-(end - start) // step)
     node = ctx.builder.call(aten.slice.Tensor, ctx.builder.node(value), value.layout.step_axis(axis), start, end, step)
     return ctx.stream(node, value.layout.with_size(axis, count), value.time)
+
+
+def _joined_part(ctx: Context, value: Value, axis: int, start: int, end: int) -> Value | None:
+    """What was concatenated there, if the slice lies within one part: in-place writes come as such slices."""
+    if value.joined is None or value.joined[0] != axis:
+        return None
+    at = 0
+    for part in value.joined[1]:
+        size = part.layout.shape[axis]
+        if at <= start and end <= at + size:
+            return _cut(ctx, part, axis, start - at, end - at)
+        at += size
+    return None
 
 
 @rule(aten.select)
@@ -155,7 +171,7 @@ def _joined(ctx: Context, values: list[Value], axis: int) -> Value | list[Value]
     if any(v.layout.batch == axis for v in streams):
         ctx.refuse("it joins along the batch", "Each row is a stream of its own: use another axis.")
     node, layout, time = _aligned_cat(ctx, values, axis, offset)
-    return ctx.stream(node, layout, time)
+    return Value(Kind.STREAM, layout, node, time, joined=(axis, tuple(values)))
 
 
 def _along_time(ctx: Context, values: list[Value], axis: int) -> Value | list[Value]:
@@ -228,6 +244,8 @@ def slice_scatter(ctx: Context) -> Value | list[Value]:
 def _cut(ctx: Context, value: Value, axis: int, start: int, end: int) -> Value:
     if value.kind is Kind.STREAM and end > start:
         return _part(ctx, value, axis, start, end)
+    if (start, end) == (0, value.layout.shape[axis]):
+        return value
     if value.tensor is None:
         return Value(value.kind, value.layout.with_axis(axis, ()).with_size(axis, 0), value.node, value.timeline)
     made = value.tensor.narrow(axis, start, end - start)
