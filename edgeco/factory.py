@@ -54,7 +54,7 @@ def _from_package(name: str) -> Any:
         return importlib.import_module(name)
     except ImportError as error:
         raise SpecError(f"The module {name!r} cannot be imported ({error}); check its name and the Python path.") from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ConversionError(f"The module {name!r} failed while it was imported: {_said(error)}.") from error
 
 
@@ -70,7 +70,7 @@ def _from_file(path: Path) -> Any:
     sys.path.insert(0, folder)  # a network's file imports its neighbours
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a script without a main guard may well leave
         sys.modules.pop(name, None)
         raise ConversionError(f"{path} failed while it was imported: {_said(error)}.") from error
     finally:
@@ -81,9 +81,14 @@ def _from_file(path: Path) -> Any:
 def _program(path: Path) -> Any:
     def load() -> nn.Module:
         try:
-            return torch.export.load(path).module()
+            saved = torch.export.load(path)
         except Exception as error:
             raise ConversionError(f"{path} cannot be read as a saved torch.export program: {_said(error)}.") from error
+        _check_batch(path, saved)
+        program = saved.module()
+        for name in ("train", "eval"):  # they raise there; a saved program is what it is in either mode
+            vars(program).pop(name, None)
+        return program
 
     if not path.is_file():
         raise SpecError(f"There is no file {path}; save a program there with torch.export.save.")
@@ -91,9 +96,26 @@ def _program(path: Path) -> Any:
     return load
 
 
+def _check_batch(path: Path, saved: torch.export.ExportedProgram) -> None:
+    """A program saved for one batch size cannot be traced at another, which tells the batch from the other axes."""
+    given = set(saved.graph_signature.user_inputs)
+    for node in saved.graph.nodes:
+        shape = getattr(node.meta.get("val"), "shape", ()) if node.op == "placeholder" and node.name in given else ()
+        if len(shape) and isinstance(shape[0], int):
+            raise ConversionError(
+                f"{path} was saved for a batch of {shape[0]} only; export it with a batch of 2 or more and a dynamic first "
+                f"axis, as in dynamic_shapes={{{node.name!r}: {{0: torch.export.Dim('batch')}}}}."
+            )
+
+
 def carried_fields(factory: Any) -> dict[str, Any]:
-    """The build fields a factory carries as attributes."""
-    return {name: getattr(factory, name) for name in CARRIED if getattr(factory, name, None) is not None and name != "name"}
+    """The build fields a factory carries as attributes; a method or property of a class by such a name is no field."""
+    found = {name: getattr(factory, name, None) for name in CARRIED if name != "name"}
+    return {name: value for name, value in found.items() if value is not None and not _is_code(value)}
+
+
+def _is_code(value: Any) -> bool:
+    return callable(value) or isinstance(value, property)
 
 
 def make_network(factory: Any, arguments: Mapping[str, Any]) -> nn.Module:
@@ -107,7 +129,7 @@ def make_network(factory: Any, arguments: Mapping[str, Any]) -> nn.Module:
         net = factory(**arguments)
     except ConversionError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ConversionError(f"The factory {name} raised {_said(error)}.") from error
     if not isinstance(net, nn.Module):
         raise ConversionError(f"The factory {name} made a {type(net).__name__}; it must return a torch.nn.Module.")
@@ -145,15 +167,21 @@ def _read_weights(path: Path, key: str | None) -> dict[str, Tensor]:
         raise WeightsError(f"There is no weights file {path}; check the path.")
     try:
         if path.suffix == ".safetensors":
+            if key is not None:
+                raise WeightsError(f"{path} is a safetensors file, in which nothing is nested; leave weights_key out.")
             return load_file(path)
         loaded = torch.load(path, map_location="cpu", weights_only=True)
     except SafetensorError as error:
         raise WeightsError(f"{path} is not a safetensors file ({error}).") from error
     except pickle.UnpicklingError as error:
+        if "Unsupported operand" in str(error):  # bytes that no pickle holds
+            raise WeightsError(f"{path} is damaged or is no checkpoint; save the network's state_dict() again.") from error
         raise WeightsError(
             f"{path} holds more than weights and was not loaded, for reading it would run its code; "
             "save the network's state_dict() alone, best as safetensors."
         ) from error
+    except WeightsError:
+        raise
     except Exception as error:
         raise WeightsError(f"{path} cannot be read as a checkpoint: {_said(error)}.") from error
     return _unnested(loaded, path, key)
@@ -172,6 +200,6 @@ def _unnested(loaded: Any, path: Path, key: str | None) -> dict[str, Tensor]:
     return dict(loaded)
 
 
-def _said(error: Exception) -> str:
-    first = str(error).strip().split("\n", 1)[0]
+def _said(error: BaseException) -> str:
+    first = str(error).strip().split("\n", 1)[0].rstrip(".")
     return f"{type(error).__name__}: {first}" if first else type(error).__name__

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
+from edgeco.bundle.limits import MAX_NAME
 from edgeco.errors import SpecError
 
 Size = Annotated[int, msgspec.Meta(ge=1)]
@@ -140,9 +142,28 @@ def make_spec(fields: dict[str, Any]) -> BuildSpec:
         SpecError: a field has the wrong type or value, or `model` is missing.
     """
     try:
-        return msgspec.convert(fields, BuildSpec, strict=False)
+        spec = msgspec.convert(fields, BuildSpec, strict=False)
     except msgspec.ValidationError as error:
         raise SpecError(f"The build specification is not usable: {_clear(str(error))}.") from error
+    wrong = _wrong(spec)
+    if wrong is not None:
+        raise SpecError(f"The build specification is not usable: {wrong}.")
+    return spec
+
+
+def _wrong(spec: BuildSpec) -> str | None:
+    """What of a well-typed specification no bundle could hold."""
+    if spec.mean is not None and not all(map(math.isfinite, spec.mean)):
+        return f"mean: {spec.mean} is not finite"
+    if spec.std is not None and not all(math.isfinite(s) and s > 0 for s in spec.std):
+        return f"std: {spec.std} has a number that is not above 0 and finite; pixels are divided by them"
+    if spec.roi is not None and not (0 <= spec.roi[0] < spec.roi[2] <= 1 and 0 <= spec.roi[1] < spec.roi[3] <= 1):
+        return f"roi: {spec.roi} is not (left, top, right, bottom) as fractions from 0 to 1"
+    if spec.fps is not None and not math.isfinite(spec.fps):
+        return f"fps: {spec.fps} is not finite"
+    if spec.name is not None and not (0 < len(spec.name) <= MAX_NAME and spec.name.isprintable()):
+        return "name: it is empty, too long or has control characters"
+    return None
 
 
 def _clear(message: str) -> str:
@@ -160,7 +181,9 @@ def read_labels(labels: tuple[str, ...] | str | None) -> tuple[str, ...] | None:
     if labels is None or isinstance(labels, tuple):
         return labels
     try:
-        lines = Path(labels).read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise SpecError(f"The label file {labels} cannot be read ({error}); it holds one label per line.") from error
+        lines = Path(labels).read_text(encoding="utf-8-sig").splitlines()
+    except OSError as error:
+        raise SpecError(f"The label file {labels} cannot be read ({error.strerror}); check the path.") from error
+    except UnicodeDecodeError as error:
+        raise SpecError(f"The label file {labels} is not UTF-8 text; save it as UTF-8, one label per line.") from error
     return tuple(line.strip() for line in lines if line.strip())

@@ -19,7 +19,8 @@ def check_golden(manifest: Manifest, tensors: Mapping[str, Tensor]) -> None:
         BundleError: one is missing, one too many, or of another type or shape.
     """
     name, steps = manifest.golden.member, manifest.golden.steps
-    expected = {FRAME + entry.name: (entry.dtype, (steps, *entry.shape)) for entry in manifest.inputs}
+    frames = manifest.golden.frames or steps
+    expected = {FRAME + entry.name: (entry.dtype, (frames, *entry.shape)) for entry in manifest.inputs}
     expected |= {ANSWER + entry.name: (entry.dtype, (steps, *entry.shape)) for entry in manifest.outputs}
     for key, (dtype, shape) in expected.items():
         tensor = tensors.get(key)

@@ -123,12 +123,14 @@ class Variant(Record, frozen=True):
 class Golden(Record, frozen=True):
     """Frames and the answers the network gives to them, from reset, in one safetensors member.
 
-    Tensors ``frame.<input>`` (steps, *shape) and ``answer.<output>`` (steps, *shape); answers before ``valid_from``
-    are not to be compared.
+    Tensors ``frame.<input>`` (frames, *shape) and ``answer.<output>`` (steps, *shape). Step s takes frame s modulo
+    ``frames``, so that a few frames serve a long stream; answers before ``valid_from`` are not to be compared.
     """
 
     member: str
     steps: Size
+    frames: Size | None = None
+    """Distinct frames; one per step if None."""
 
 
 class Costs(Record, frozen=True):

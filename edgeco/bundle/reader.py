@@ -10,6 +10,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from edgeco.bundle.archive import MANIFEST, read_archive
@@ -77,12 +78,14 @@ class Bundle:
         return inject_weights(self._members[member], tensors, sorted(self._weights[member]))
 
     def golden(self) -> tuple[dict[str, NDArray[Any]], dict[str, NDArray[Any]]]:
-        """Frames by input name and answers by output name, each (steps, *shape); fresh arrays.
+        """Frames by input name and answers by output name, each (steps, *shape), repeated frames repeated; fresh arrays.
 
         Answers of steps before the output's ``valid_from`` are not to be compared.
         """
         tensors = read_tensors(self._members[self.manifest.golden.member], self.manifest.golden.member)
-        frames = {entry.name: tensors[FRAME + entry.name].array() for entry in self.manifest.inputs}
+        golden = self.manifest.golden
+        turn = np.arange(golden.steps) % (golden.frames or golden.steps)
+        frames = {entry.name: tensors[FRAME + entry.name].array()[turn] for entry in self.manifest.inputs}
         answers = {entry.name: tensors[ANSWER + entry.name].array() for entry in self.manifest.outputs}
         return frames, answers
 

@@ -16,7 +16,7 @@ from edgeco.continual.value import Kind, Value
 from edgeco.errors import ConversionError, EdgecoError, SpecError, UnsupportedOperator
 from edgeco.graph.layout import marked, plain
 from edgeco.graph.timeline import Timeline
-from edgeco.graph.trace import ClipGraph, getitem_source, op_name, shape_of, where
+from edgeco.graph.trace import Clip, ClipGraph, TimeDims, getitem_source, op_name, shape_of, trace, where
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,16 @@ class StepGraph:
     clip: ClipGraph
     dtype: torch.dtype
     windows: list[str] = field(default_factory=list)
+
+
+def trace_network(net: nn.Module, clip: Clip, time_dim: TimeDims = 2) -> ClipGraph:
+    """Trace a network, decomposing what has no rule into what has.
+
+    Raises:
+        ConversionError: PyTorch cannot trace it.
+        SpecError: `clip` and `time_dim` do not fit together.
+    """
+    return trace(net, clip, time_dim, known=lambda target: find(target) is not None)
 
 
 def convert_graph(clip: ClipGraph, *, window: int | None = None) -> StepGraph:

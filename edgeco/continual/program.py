@@ -12,11 +12,11 @@ from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
 
 from edgeco.continual.context import Note
-from edgeco.continual.convert import StepGraph, convert_graph
+from edgeco.continual.convert import StepGraph, convert_graph, trace_network
 from edgeco.continual.history import History, Mark
 from edgeco.errors import FrameError, SpecError
 from edgeco.graph.timeline import worst
-from edgeco.graph.trace import Clip, TimeDims, trace
+from edgeco.graph.trace import Clip, TimeDims
 
 Elements = tuple[Tensor, ...]
 """A history's elements, newest first, each (rows, *shape)."""
@@ -273,7 +273,7 @@ def convert(
     if exact is not False:
         raise SpecError(f"exact={exact!r} is not available in this version; leave it out.")
     net = copy.deepcopy(net).eval()
-    return StepProgram(net, convert_graph(trace(net, clip, time_dim), window=window))
+    return StepProgram(net, convert_graph(trace_network(net, clip, time_dim), window=window))
 
 
 __all__ = ["State", "StepProgram", "convert"]

@@ -80,9 +80,9 @@ def manifest_of(
                 kind="image" if image else "array",
             )
         )
-    outputs = _outputs(step)
+    outputs = outputs_of(step)
     if labels is not None:
-        _check_labels(labels, outputs)
+        check_labels(labels, outputs)
     timelines = [a.timeline for a in step.answers]
     field = max(t.receptive_field for t in timelines)
     state = sum(history_bytes(h) for h in step.histories)
@@ -122,7 +122,8 @@ def history_bytes(history: History) -> int:
     return history.buffers * history.rows_per_stream * math.prod(history.shape) * history.dtype.itemsize
 
 
-def _outputs(step: StepGraph) -> tuple[records.Output, ...]:
+def outputs_of(step: StepGraph) -> tuple[records.Output, ...]:
+    """What the manifest says of the network's answers."""
     end = next(n for n in step.module.graph.nodes if n.op == "output").args[0]
     found = []
     for answer, node in zip(step.answers, end[0], strict=True):
@@ -142,7 +143,8 @@ def _outputs(step: StepGraph) -> tuple[records.Output, ...]:
     return tuple(found)
 
 
-def _check_labels(labels: tuple[str, ...], outputs: tuple[records.Output, ...]) -> None:
+def check_labels(labels: tuple[str, ...], outputs: tuple[records.Output, ...]) -> None:
+    """Raises SpecError unless there is one label per class."""
     classes = outputs[0].shape[-1]
     if len(labels) != classes:
         raise SpecError(f"There are {len(labels)} labels, but the network's answer has {classes} numbers; give one label per class.")
@@ -159,6 +161,8 @@ def members_of(
     """The completed manifest and the members it names."""
     golden = {f"frame.{manifest.inputs[0].name}": np.ascontiguousarray(frames)}
     golden |= {f"answer.{name}": np.ascontiguousarray(value) for name, value in answers.items()}
+    steps = len(next(iter(answers.values())))
+    golden_record = records.Golden(member=GOLDEN, steps=steps, frames=len(frames))
     members = {
         GRAPH: exported.graph,
         WEIGHTS: save({k: np.ascontiguousarray(v) for k, v in exported.weights.items()}),
@@ -168,7 +172,7 @@ def members_of(
     variant = records.Variant(graphs=(GRAPH,), weights=WEIGHTS, tolerance=tolerance)
     return (
         msgspec.structs.replace(
-            manifest, variants={"fp32": variant}, golden=records.Golden(member=GOLDEN, steps=len(frames))
+            manifest, variants={"fp32": variant}, golden=golden_record
         ),
         members,
     )

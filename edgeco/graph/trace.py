@@ -12,7 +12,7 @@ import logging
 import operator
 import re
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -121,8 +121,16 @@ def _check_inputs(tensors: Sequence[Any], named: Sequence[tuple[str, int | None]
     return inputs, lengths.pop()
 
 
-def trace(net: nn.Module, clip: Clip, time_dim: TimeDims = 2) -> ClipGraph:
+def trace(
+    net: nn.Module, clip: Clip, time_dim: TimeDims = 2, known: Callable[[Any], bool] | None = None
+) -> ClipGraph:
     """Trace `net` on clips like `clip` (any batch, data ignored) into a ClipGraph.
+
+    Args:
+        net: the clip network; it is copied, never changed.
+        clip: an example clip, or several as a tuple or mapping.
+        time_dim: the axis that counts frames, likewise.
+        known: says whether an operator may stay as it is; others are decomposed where PyTorch knows how.
 
     Raises:
         ConversionError: PyTorch cannot export the network; the message holds its reason and the user's line.
@@ -133,11 +141,11 @@ def trace(net: nn.Module, clip: Clip, time_dim: TimeDims = 2) -> ClipGraph:
     inputs, length = _check_inputs(tensors, named)
     net = copy.deepcopy(net).eval()
     for batch in BATCH_PRIMES:
-        exported = _export(net, inputs, bool(kwargs), batch, length)
+        exported = _export(net, inputs, bool(kwargs), batch, length, known)
         found = _collect(exported, inputs, batch, length)
         if not _collides(found, batch):
             break
-    longer, why = _second_trace(net, inputs, bool(kwargs), batch, length)
+    longer, why = _second_trace(net, inputs, bool(kwargs), batch, length, known)
     if longer is None:
         found.pinned = why
     else:
@@ -145,7 +153,14 @@ def trace(net: nn.Module, clip: Clip, time_dim: TimeDims = 2) -> ClipGraph:
     return found
 
 
-def _export(net: nn.Module, inputs: list[ClipInput], by_name: bool, batch: int, length: int) -> Any:
+def _export(
+    net: nn.Module,
+    inputs: list[ClipInput],
+    by_name: bool,
+    batch: int,
+    length: int,
+    known: Callable[[Any], bool] | None,
+) -> Any:
     with FakeTensorMode(allow_non_fake_inputs=True):
         made = {}
         for item in inputs:
@@ -160,7 +175,8 @@ def _export(net: nn.Module, inputs: list[ClipInput], by_name: bool, batch: int, 
         with _quiet():
             exported = torch.export.export(net, args, kwargs, strict=False)
             # Making the graph functional costs as much as tracing it; most networks need no such thing.
-            return exported.run_decompositions({}) if _writes_in_place(exported.graph) else exported
+            table = _decompositions(exported.graph, known)
+            return exported.run_decompositions(table) if table or _writes_in_place(exported.graph) else exported
     except EdgecoError:
         raise
     except Exception as error:
@@ -169,6 +185,19 @@ def _export(net: nn.Module, inputs: list[ClipInput], by_name: bool, batch: int, 
 
 def _writes_in_place(graph: fx.Graph) -> bool:
     return any(getattr(getattr(n.target, "_schema", None), "is_mutable", False) for n in graph.nodes)
+
+
+def _decompositions(graph: fx.Graph, known: Callable[[Any], bool] | None) -> dict[Any, Any]:
+    """PyTorch's own decompositions of the operators that nobody here knows."""
+    if known is None:
+        return {}
+    strange = {n.target for n in graph.nodes if n.op == "call_function" and not known(n.target)}
+    strange = {t for t in strange if isinstance(t, torch._ops.OpOverload)}
+    table = torch.export.default_decompositions()
+    if not any(target in table for target in strange):
+        return {}
+    # Not only the strange ones: what they decompose into may be strange as well.
+    return {target: table[target] for target in table if not known(target)}
 
 
 @contextlib.contextmanager
@@ -218,6 +247,9 @@ def _collect(exported: Any, inputs: list[ClipInput], batch: int, length: int) ->
     for placeholder, target in lifted.items():
         tensors[placeholder] = exported.constants[target].detach()
     graph = exported.graph
+    for node in reversed(list(graph.nodes)):  # checks of shapes and types that hold by construction
+        if node.op == "call_function" and "assert" in str(node.target) and not node.users:
+            graph.erase_node(node)
     graph.eliminate_dead_code()
     user = [n for n in graph.nodes if n.op == "placeholder" and n.name not in tensors]
     for node, item in zip(user, inputs, strict=True):
@@ -252,10 +284,15 @@ def _collides(found: ClipGraph, batch: int) -> bool:
 
 
 def _second_trace(
-    net: nn.Module, inputs: list[ClipInput], by_name: bool, batch: int, length: int
+    net: nn.Module,
+    inputs: list[ClipInput],
+    by_name: bool,
+    batch: int,
+    length: int,
+    known: Callable[[Any], bool] | None,
 ) -> tuple[ClipGraph | None, str]:
     try:
-        exported = _export(net, inputs, by_name, batch, length + 3)
+        exported = _export(net, inputs, by_name, batch, length + 3, known)
     except ConversionError as error:
         return None, f"the network does not accept {length + 3} frames ({str(error).split(': ', 2)[-1][:120]})"
     return _collect(exported, inputs, batch, length + 3), ""

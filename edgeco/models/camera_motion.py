@@ -1,4 +1,4 @@
-"""How the camera moves, told from ten small gray frames: the demo network that ships with trained weights.
+"""How the camera moves, told from fourteen small gray frames: the demo network that ships with trained weights.
 
 The network is an ordinary PyTorch clip network. Every temporal kernel is unpadded and undilated with stride one, so
 the clip network applied to a sliding window and its step network see exactly the same frames and give the same answer
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 LABELS = ("still", "pan left", "pan right", "tilt up", "tilt down", "zoom in", "zoom out", "roll")
 """Class names in the order of the logits. They name the camera's own movement: in a pan left, content moves right."""
 
-CLIP_SHAPE = (1, 10, 48, 64)
+CLIP_SHAPE = (1, 14, 48, 64)
 """Channels, frames, height and width of one clip; the frame count is also the network's temporal receptive field."""
 
 FPS = 12.5
@@ -49,7 +49,7 @@ def _block(
 
 
 class CameraMotion(nn.Module):
-    """Clip network for eight kinds of camera motion: (B, 1, T, 48, 64) floats with T >= 10 -> (B, 8) logits.
+    """Clip network for eight kinds of camera motion: (B, 1, T, 48, 64) floats with T >= 7 -> (B, 8) logits.
 
     The first convolution sees 7 x 7 pixels over five frames, enough for oriented space-time filters that tell which way
     a pattern drifts, down to a fraction of a pixel per frame. The second follows faster motion from cell to cell of the
@@ -87,3 +87,17 @@ def camera_motion(weights: bool = True) -> CameraMotion:
 def normalise(frames: Tensor) -> Tensor:
     """Gray uint8 clips (B, T, H, W) -> normalised float clips (B, 1, T, H, W)."""
     return ((frames.to(torch.float32) / 255.0 - MEAN[0]) / STD[0]).unsqueeze(1)
+
+
+# What a build needs to know, carried by the factory.
+for _name, _value in {
+    "clip": CLIP_SHAPE,
+    "fps": FPS,
+    "mean": MEAN,
+    "std": STD,
+    "colour": "gray",
+    "labels": LABELS,
+    "resize": "stretch",
+    "interpolation": "area",
+}.items():
+    setattr(camera_motion, _name, _value)

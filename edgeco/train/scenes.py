@@ -110,6 +110,13 @@ def texture(rng: np.random.Generator, size: int = TEXTURE) -> Image:
     return np.clip(image, 0, 255).astype(np.float32)
 
 
+def surface(rng: np.random.Generator) -> Image:
+    """A nearly plain background of low contrast (TEXTURE, TEXTURE), like an empty road with a few markings."""
+    image = _sparse(rng, TEXTURE)
+    contrast = np.exp(rng.uniform(np.log(3), np.log(25)))
+    return ((image - image.mean()) / (image.std() + 1e-3) * contrast + rng.uniform(50, 205)).astype(np.float32)
+
+
 def view(state: NDArray[np.float64], aspect: float, span: float, centre: Sequence[float]) -> NDArray[np.float64]:
     """Matrix (2, 3) from pixels of a drawn frame to the scene's, where one frame width is ``span`` scene pixels."""
     x, y, zoom, roll = state
@@ -172,12 +179,13 @@ def _thing(rng: np.random.Generator, textures: Sequence[Image], area: float, fra
     stretch = np.exp(rng.uniform(-0.9, 0.9))
     side = np.sqrt(area * aspect / max(0.05, float(opacity.mean())))
     time = np.arange(frames + 1)[:, None] - frames / 2
-    speed = np.exp(rng.uniform(np.log(0.003), np.log(0.12))) * (rng.random() < 0.85)
-    heading = rng.uniform(0, 2 * np.pi) if rng.random() < 0.5 else rng.integers(4) * np.pi / 2
+    steady = rng.random() < 0.3  # a vehicle: straight ahead, and fast
+    speed = np.exp(rng.uniform(np.log(0.015 if steady else 0.003), np.log(0.12))) * (steady or rng.random() < 0.85)
+    heading = rng.integers(4) * np.pi / 2 if steady or rng.random() < 0.5 else rng.uniform(0, 2 * np.pi)
     wave = np.sin(time * rng.uniform(0.1, 1.0) + rng.uniform(0, 6, 3))
-    swing = rng.uniform(0.02, 0.25, 3) * (rng.random() < 0.5) * wave
+    swing = rng.uniform(0.02, 0.25, 3) * (not steady and rng.random() < 0.5) * wave
     place = np.array([rng.uniform(-0.5, 0.5), rng.uniform(-0.5, 0.5) * aspect, rng.uniform(0, 6)])
-    spin = rng.normal(0, 0.06) * (rng.random() < 0.3)
+    spin = rng.normal(0, 0.06) * (not steady and rng.random() < 0.3)
     path = place + swing + time * np.array([np.cos(heading) * speed, np.sin(heading) * speed, spin])
     patch = np.dstack([gray, opacity]).astype(np.float32)
     return Thing(patch, (side * stretch, side / stretch), path, rng.random() < 0.6)
@@ -242,7 +250,7 @@ def light(rng: np.random.Generator, clip: NDArray[np.float32]) -> NDArray[np.flo
         field = cv2.resize(_noise(rng, 32), (WIDTH * 2, HEIGHT * 2), interpolation=cv2.INTER_CUBIC)
         field = cv2.GaussianBlur(field, (0, 0), 12)
         field = 1 + rng.uniform(0.02, 0.2) * field / max(1e-3, float(np.abs(field).max()))
-        steps = np.outer(np.arange(frames), rng.normal(0, 1.0, 2)) + (HEIGHT // 2, WIDTH // 2)
+        steps = np.outer(np.arange(frames), rng.normal(0, 1.0, 2)) + np.array([HEIGHT // 2, WIDTH // 2])
         steps = np.clip(steps, 0, (HEIGHT, WIDTH))
         clip = clip * np.stack([field[y : y + HEIGHT, x : x + WIDTH] for y, x in steps.astype(int)])
     return clip.astype(np.float32)

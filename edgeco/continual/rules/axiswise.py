@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import operator
+from collections.abc import Sequence
+
 from edgeco.continual.builder import aten
 from edgeco.continual.context import Context
 from edgeco.continual.registry import rule
 from edgeco.continual.value import Kind, Value
+from edgeco.graph.layout import Layout
 
 
 @rule(aten.softmax, aten.log_softmax, aten._softmax, aten._log_softmax)
@@ -54,8 +58,6 @@ def along(ctx: Context, over_time: str | None) -> Value | list[Value]:
     node = ctx.emit(changes, {id(value): ctx.builder.node(ready)})
     result = ctx.node.meta["val"]
     if isinstance(result, (tuple, list)):
-        import operator
-
         return [
             ctx.stream(ctx.builder.call(operator.getitem, node, i), _sized(value, r.shape), ready.time)
             for i, r in enumerate(result)
@@ -63,7 +65,7 @@ def along(ctx: Context, over_time: str | None) -> Value | list[Value]:
     return ctx.stream(node, _sized(value, result.shape), ready.time)
 
 
-def _sized(value: Value, shape: tuple[int, ...]):  # type: ignore[no-untyped-def]
+def _sized(value: Value, shape: Sequence[int]) -> Layout:
     layout = value.layout
     for i, size in enumerate(shape):
         if layout.shape[i] != size:

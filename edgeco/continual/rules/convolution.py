@@ -12,6 +12,7 @@ from edgeco.continual.context import Context
 from edgeco.continual.registry import rule
 from edgeco.continual.rules.framewise import framewise, in_batch
 from edgeco.continual.value import Kind, Value
+from edgeco.graph.layout import plain
 
 _CONV = {1: aten.conv1d.default, 2: aten.conv2d.default, 3: aten.conv3d.default}
 
@@ -61,7 +62,7 @@ def _over_time(ctx: Context, value: Value, weight: Tensor, axis: int) -> Value:
     )
     if taps > 1:
         ctx.note(timeline, f"{taps} taps")
-    layout = value.layout.with_axis(1, _plain(ctx.shape[1]))
+    layout = value.layout.with_axis(1, plain([ctx.shape[1]]).axes[0])
     for i, size in enumerate(ctx.shape[2:], start=2):
         layout = layout.with_size(i, size)
     return ctx.stream(node, layout, timeline)
@@ -80,12 +81,6 @@ def aligned_taps(
     delay = max(time.delay + taps - 1 - front, time.computable)
     ages = [delay - time.delay + front - i for i in range(taps)]
     return value, ages, delay
-
-
-def _plain(size: int) -> Any:
-    from edgeco.graph.layout import plain
-
-    return plain([size]).axes[0]
 
 
 def _spread(value: Any, count: int) -> list[int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import fx
@@ -69,14 +70,7 @@ def with_summaries(ctx: Context, streams: Sequence[Value]) -> list[Value]:
         found.append(Value(value.kind, value.layout, value.node, time))
     timeline = merged([v.time for v in found], max(v.time.computable for v in found), length)
     ctx.note(timeline, f"each element sees the {length}-element window that ends at it", "causal")
-    causal = [Value(v.kind, v.layout, v.node, _causal(v)) for v in found]
-    return causal
-
-
-def _causal(value: Value):  # type: ignore[no-untyped-def]
-    from dataclasses import replace
-
-    return replace(value.time, exactness="causal")
+    return [Value(v.kind, v.layout, v.node, replace(v.time, exactness="causal")) for v in found]
 
 
 def without_time(ctx: Context, value: Value, offset: int, delay: int) -> fx.Node:
@@ -130,8 +124,6 @@ def _through_border(ctx: Context, streams: Sequence[Value]) -> Value | None:
         border = float(_call(ctx, scalars))
     except (TypeError, RuntimeError, ValueError):
         return None
-    from dataclasses import replace
-
     value = streams[0]
     nodes = {id(v): ctx.builder.weight(v.tensor.flatten()[:1].reshape(())) for v in others if v.tensor is not None}
     nodes[id(value)] = ctx.builder.node(value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
 
 from torch import fx
@@ -10,7 +11,7 @@ from edgeco.continual.builder import aten
 from edgeco.continual.context import Context
 from edgeco.continual.registry import rule
 from edgeco.continual.value import Kind, Value
-from edgeco.graph.layout import Factor
+from edgeco.graph.layout import Factor, Layout
 from edgeco.graph.timeline import Timeline
 
 _KINDS = {"mean": "mean", "sum": "sum", "amax": "max", "amin": "min"}
@@ -60,8 +61,6 @@ def other(ctx: Context) -> Value | list[Value]:
     given = ctx.args["dim"]
     node = ctx.emit({"dim": axis if isinstance(given, list) else axis[0]}, {id(value): ctx.builder.node(ready)})
     layout = _reduced(value, dims, bool(ctx.args.get("keepdim", False)))
-    import operator
-
     return [
         ctx.stream(ctx.builder.call(operator.getitem, node, i), layout, ready.time)
         for i in range(len(ctx.node.meta["val"]))
@@ -81,7 +80,7 @@ def _dims(dim: object, rank: int) -> list[int]:
     return sorted(int(d) % rank for d in listed)  # type: ignore[call-overload]
 
 
-def _reduced(value: Value, dims: Sequence[int], keep: bool):  # type: ignore[no-untyped-def]
+def _reduced(value: Value, dims: Sequence[int], keep: bool) -> Layout:
     layout = value.layout
     for d in dims:
         layout = layout.with_axis(d, ())

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from edgeco.continual.builder import aten
 from edgeco.continual.context import Context
 from edgeco.continual.registry import rule
 from edgeco.continual.rules.pointwise import with_summaries
 from edgeco.continual.value import Kind, Value
 from edgeco.graph.layout import Factor, Layout
+from edgeco.graph.timeline import Timeline
 
 
 @rule(aten.view, aten.reshape, aten._unsafe_view, aten.flatten, aten.unflatten)
@@ -96,7 +99,5 @@ def expand(ctx: Context) -> Value | list[Value]:
     return ctx.stream(node, layout, time)
 
 
-def _long(time, length: int):  # type: ignore[no-untyped-def]
-    from dataclasses import replace
-
+def _long(time: Timeline, length: int) -> Timeline:
     return replace(time, length=length)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from typing import Any
 
 from edgeco.continual.builder import aten
@@ -210,8 +211,6 @@ def _spread_rows(ctx: Context, node: Any, value: Value, layout: Layout, axis: in
     sizes[own] = value.layout.shape[axis]
     rows: Any = ctx.builder.batch_size()
     more = sizes[step.batch] // ctx.builder.batch
-    import operator
-
     sizes[step.batch] = rows if more == 1 else ctx.builder.call(operator.mul, rows, more)
     return ctx.builder.call(aten.expand.default, node, sizes)
 

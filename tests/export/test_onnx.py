@@ -1,0 +1,176 @@
+"""The exported graph in the product's own engine, from reset, against the torch runner, step for step."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from streaming import randomise_norms, recording
+from torch import nn
+from torch.nn import functional as F
+
+from edgeco.continual.convert import StepGraph, convert_graph, trace_network
+from edgeco.continual.program import StepProgram
+from edgeco.engines import open_engine
+from edgeco.engines.session import Session
+from edgeco.errors import ConversionError
+from edgeco.export.fold import fold_norms
+from edgeco.export.onnx import Exported, export_onnx
+from edgeco.export.package import manifest_of
+from edgeco.spec import BuildSpec
+
+
+def exported(net: nn.Module, clip: tuple[int, ...], time_dim: int = 2) -> tuple[StepGraph, Exported]:
+    graph = trace_network(net.eval(), torch.zeros(1, *clip), time_dim)
+    fold_norms(graph)
+    step = convert_graph(graph)
+    return step, export_onnx(step)
+
+
+def differences(net: nn.Module, clip: tuple[int, ...], time_dim: int = 2, steps: int = 60, rows: int = 1) -> float:
+    """Greatest difference between engine and torch runner over a stream, relative, for every output."""
+    step, made = exported(net, clip, time_dim)
+    program = StepProgram(net, step)
+    manifest = manifest_of("net", BuildSpec(model="m", clip=clip, time_dim=time_dim), step, None, None, 0, {})
+    session = Session(open_engine(made.model().SerializeToString()), manifest, rows=rows)
+    shape = [rows, *clip]
+    shape[time_dim] = steps
+    state, worst, seen = program.initial_state(rows), 0.0, 0
+    for frame in recording(*shape, dtype=torch.float32).unbind(time_dim):
+        buffer = session.inputs["frame"]
+        session.engine.memory.write(buffer, frame.numpy().reshape(buffer.shape))
+        session.run()
+        with torch.no_grad():
+            answers, state = program.step([frame], state)
+        for answer, value in zip(program.answers, answers, strict=True):
+            if state.steps > answer.timeline.starts_at:
+                given = session.engine.memory.read(session.outputs[answer.name])
+                expected = value.numpy().reshape(given.shape)
+                worst = max(worst, float(np.abs(given - expected).max() / max(np.abs(expected).max(), 1e-6)))
+                seen += 1
+    assert seen, "no answer was ever valid"
+    return worst
+
+
+class Everything(nn.Module):
+    """Most operators that have an ONNX form of their own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(4, 4, (3, 3), padding=(1, 1))
+        self.slope = nn.PReLU(4)
+        self.norm = nn.LayerNorm(6)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.slope(self.conv(x))
+        y = F.gelu(x) + F.gelu(x, approximate="tanh") - F.mish(x) * F.hardswish(x) / (1.5 + x.abs())
+        y = torch.where((x > 0) & (x <= 1) | (x < -1), y.clamp(-2, 2), y.sigmoid().rsqrt() + torch.erf(x))
+        y = y + F.leaky_relu(x, 0.1) - F.elu(x) + F.softplus(x) + F.hardsigmoid(x) + F.relu6(x) + x.square().sqrt()
+        y = y + torch.maximum(x, -x).pow(2) + 2 - (3 - x) + torch.exp(-x.abs()) + torch.log(x.abs() + 1) + x.round() + x.sign()
+        y = self.norm(y).softmax(-1) + F.log_softmax(y, 1) + y.var(-1, keepdim=True) + F.silu(y).prod(-1, keepdim=True)
+        y = torch.einsum("nctv,cd->ndtv", y, torch.eye(4) + 0.1) + torch.tan(0.1 * y) + (x != 0).float() + x.floor()
+        return F.pad(y, (1, 1), value=0.5)[..., ::2].flatten(3) + F.max_pool2d(y, (1, 2)).expand_as(y[..., ::2])[..., :1]
+
+
+class Frames(nn.Module):
+    """Resizing, shuffling and transposed convolution within a frame."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.up = nn.ConvTranspose2d(3, 4, 3, stride=2, output_padding=1)
+        self.mix = nn.Conv3d(4, 2, 3, padding=1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        b, c, t, h, w = x.shape
+        frames = x.transpose(1, 2).flatten(0, 1)
+        frames = F.interpolate(self.up(frames), scale_factor=2, mode="nearest")
+        frames = F.pixel_unshuffle(F.interpolate(frames, size=(8, 8), mode="bilinear"), 2)[:, :4]
+        return self.mix(frames.unflatten(0, (b, t)).transpose(1, 2))
+
+
+class TokenAppended(nn.Module):
+    """A constant row joined to each frame must be repeated for every row of the batch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.token = nn.Parameter(torch.randn(1, 3, 1, 1))
+        self.conv = nn.Conv2d(3, 3, (3, 1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        joined = torch.cat([self.token.expand(x.shape[0], -1, x.shape[2], -1), x], dim=3)
+        return self.conv(joined)
+
+
+NETS = {
+    "everything": (Everything(), (4, 8, 6), 2),
+    "frames": (Frames(), (3, 6, 3, 3), 2),
+    "token": (TokenAppended(), (3, 6, 4), 2),
+    "norm before": (nn.Sequential(nn.BatchNorm1d(3), nn.Conv1d(3, 4, 3), nn.BatchNorm1d(4), nn.ReLU()), (3, 8), 2),
+    "window": (nn.Sequential(nn.Conv1d(3, 4, 3), nn.Flatten(), nn.Linear(24, 5)), (3, 8), 2),
+    "long pools": (nn.Sequential(nn.MaxPool1d(9, stride=1, padding=4), nn.AvgPool1d(20, stride=1)), (3, 24), 2),
+    "pixels alone": (nn.Sequential(nn.Conv3d(1, 2, 1), nn.Sigmoid()), (1, 4, 3, 3), 2),
+}
+
+
+@pytest.mark.parametrize("rows", [1, 3])
+@pytest.mark.parametrize("name", NETS)
+def test_engine_equals_the_torch_runner(name: str, rows: int) -> None:
+    torch.manual_seed(1)
+    net, clip, time_dim = NETS[name]
+    assert differences(randomise_norms(net), clip, time_dim, rows=rows) < 1e-4
+
+
+def test_graph_has_the_shape_that_engines_want() -> None:
+    torch.manual_seed(2)
+    net = nn.Sequential(nn.Conv3d(3, 4, 3, padding=1), nn.BatchNorm3d(4), nn.ReLU(), nn.MaxPool3d((3, 2, 2), stride=(1, 2, 2), padding=(1, 0, 0)))
+    step, made = exported(randomise_norms(net), (3, 6, 8, 8))
+    model = made.model()
+    assert [o.version for o in model.opset_import] == [20]
+    ops = {node.op_type for node in model.graph.node}
+    assert "BatchNormalization" not in ops and not ops & {"Loop", "Scan", "ScatterND", "If"}
+    shapes = onnx.shape_inference.infer_shapes(model).graph
+    ranks = {len(v.type.tensor_type.shape.dim) for v in [*shapes.value_info, *shapes.input, *shapes.output]}
+    assert max(ranks) <= 4
+    names = {v.name for v in model.graph.input}
+    assert names == {"frame"} | {n for h in step.histories for n in h.inputs}
+    assert all(v.type.tensor_type.shape.dim[0].dim_param == "rows" for v in model.graph.input)
+    assert not model.graph.initializer or all(w not in onnx.ModelProto.FromString(made.graph).graph.initializer for w in made.weights)
+
+
+def test_weights_lie_beside_the_graph_once() -> None:
+    layer = nn.Conv1d(3, 3, 3)
+    step, made = exported(nn.Sequential(layer, nn.ReLU(), layer), (3, 8))
+    assert len([w for w in made.weights.values() if w.size == layer.weight.numel()]) == 1
+    assert len(made.graph) < 2500
+
+
+def test_norms_are_folded_where_a_convolution_alone_feeds_them() -> None:
+    torch.manual_seed(3)
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = nn.Conv1d(3, 3, 3), nn.Conv1d(3, 3, 3, bias=False)
+            self.na, self.nb = nn.BatchNorm1d(3), nn.BatchNorm1d(3)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            a, b = self.a(x), self.b(x)
+            return self.na(a) + self.nb(b) * b
+
+    net = randomise_norms(Net()).eval()
+    graph = trace_network(net, torch.zeros(1, 3, 8))
+    assert fold_norms(graph) == 1
+    program = StepProgram(net, convert_graph(graph))
+    clip = recording(2, 3, 8, dtype=torch.float32)
+    with torch.no_grad():
+        assert torch.allclose(program.forward_steps(clip, pad_end=True), net(clip), atol=1e-5)
+
+
+def test_an_operator_without_onnx_form_is_named() -> None:
+    class Odd(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.special.i0e(x) + torch.nextafter(x, x + 1)
+
+    with pytest.raises(ConversionError, match="has no ONNX form here"):
+        exported(Odd(), (3, 8))
