@@ -91,15 +91,21 @@ def resolve(fields: dict[str, Any]) -> tuple[BuildSpec, Any]:
     factory = find_factory(str(given["model"]))
     spec = make_spec({**carried_fields(factory), **given})
     if spec.clip is None:
-        raise SpecError("The clip's shape is not known: give --clip, as 3,16,112,112 for channels, frames, height, width.")
+        raise SpecError(
+            "The clip's shape is not known: give --clip, as 3,16,112,112 for channels, frames, height, width."
+        )
     if spec.exact:
         raise SpecError("exact = true is not available in this version; leave it out.")
     if not 1 <= spec.time_dim <= len(spec.clip):
-        raise SpecError(f"time_dim {spec.time_dim} does not fit clips of shape (batch, {', '.join(map(str, spec.clip))}).")
+        raise SpecError(
+            f"time_dim {spec.time_dim} does not fit clips of shape (batch, {', '.join(map(str, spec.clip))})."
+        )
     return spec, factory
 
 
-def build(spec: BuildSpec | dict[str, Any], out: str | os.PathLike[str], progress: Progress | None = None) -> BuildReport:
+def build(
+    spec: BuildSpec | dict[str, Any], out: str | os.PathLike[str], progress: Progress | None = None
+) -> BuildReport:
     """Build a bundle from an ordinary clip network.
 
     Args:
@@ -133,7 +139,9 @@ def build(spec: BuildSpec | dict[str, Any], out: str | os.PathLike[str], progres
     step_difference = work.compare()
     say("answering the golden frames")
     frames, answers = work.golden()
-    manifest = manifest_of(work.name, spec, work.graph, work.preprocessing, labels, work.parameters(), _provenance(spec))
+    manifest = manifest_of(
+        work.name, spec, work.graph, work.preprocessing, labels, work.parameters(), _provenance(spec)
+    )
     engine_difference = _engine_gate(exported, manifest, frames, answers)
     report = work.report(str(out), manifest, step_difference, engine_difference)
     say("writing the bundle")
@@ -162,12 +170,18 @@ class _Work:
         self.clip_shape = spec.clip
         self.image = (spec.input or _guess_input(spec)) == "image"
         if self.image and (len(spec.clip) != 4 or spec.time_dim != 2 or spec.clip[0] not in (1, 3)):
-            raise SpecError(f"An image network takes clips (1 or 3 channels, frames, height, width); this one takes {spec.clip}.")
+            raise SpecError(
+                f"An image network takes clips (1 or 3 channels, frames, height, width); this one takes {spec.clip}."
+            )
         if self.image and spec.colour is not None and (spec.colour == "gray") != (spec.clip[0] == 1):
-            raise SpecError(f"colour {spec.colour!r} does not fit clips of {spec.clip[0]} channels: gray has 1, rgb and bgr have 3.")
+            raise SpecError(
+                f"colour {spec.colour!r} does not fit clips of {spec.clip[0]} channels: gray has 1, rgb and bgr have 3."
+            )
         pictured = [name for name in _PICTURED if getattr(spec, name) is not None]
         if not self.image and pictured:
-            raise SpecError(f"{pictured[0]} says how pictures are prepared, but the input is given as an array; leave one out.")
+            raise SpecError(
+                f"{pictured[0]} says how pictures are prepared, but the input is given as an array; leave one out."
+            )
         self.mean = spec.mean or (0.0,)
         self.std = spec.std or (1.0,)
         self.frame: FrameInput | None = None
@@ -206,7 +220,9 @@ class _Work:
         with torch.no_grad():
             expected = self._clip_answers(raw)
             given = _tensors(program.forward_steps(self._entering(raw), pad_end=True))
-        difference = max(_relative(_first(g, e, a), e) for g, e, a in zip(given, expected, program.answers, strict=True))
+        difference = max(
+            _relative(_first(g, e, a), e) for g, e, a in zip(given, expected, program.answers, strict=True)
+        )
         if not difference <= STEP_TOLERANCE:
             raise CheckFailed(
                 f"The step network differs from the clip network by {difference:.2g} on one clip, where {STEP_TOLERANCE:g} is "
@@ -235,13 +251,19 @@ class _Work:
         generator = torch.Generator().manual_seed(self.spec.seed)
         shape = [2, *self.clip_shape]
         shape[self.spec.time_dim] = frames
-        return torch.randint(0, 256, shape, generator=generator).float() if self.image else torch.randn(shape, generator=generator)
+        return (
+            torch.randint(0, 256, shape, generator=generator).float()
+            if self.image
+            else torch.randn(shape, generator=generator)
+        )
 
     def _clip_answers(self, raw: Tensor) -> list[Tensor]:
         """What the clip network itself answers."""
         expected = _tensors(self.net(self._normalised(raw)))
         if not all(bool(torch.isfinite(e).all()) for e in expected):
-            raise ConversionError("The network answers a clip of ordinary values with NaN or infinity; check its weights.")
+            raise ConversionError(
+                "The network answers a clip of ordinary values with NaN or infinity; check its weights."
+            )
         return expected
 
     def _normalised(self, raw: Tensor) -> Tensor:

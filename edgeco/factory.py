@@ -41,11 +41,15 @@ def find_factory(model: str) -> Any:
         return _program(Path(target))
     place, separator, attribute = target.rpartition(":")
     if not separator:
-        raise SpecError(f"{model!r} is no zoo network ({', '.join(ZOO)}); give package.module:factory or file.py:factory.")
+        raise SpecError(
+            f"{model!r} is no zoo network ({', '.join(ZOO)}); give package.module:factory or file.py:factory."
+        )
     module = _from_file(Path(place)) if place.endswith(".py") else _from_package(place)
     factory = getattr(module, attribute, None)
     if not callable(factory):
-        raise SpecError(f"{place} has no callable named {attribute!r}; name the function or class that makes the network.")
+        raise SpecError(
+            f"{place} has no callable named {attribute!r}; name the function or class that makes the network."
+        )
     return factory
 
 
@@ -53,7 +57,9 @@ def _from_package(name: str) -> Any:
     try:
         return importlib.import_module(name)
     except ImportError as error:
-        raise SpecError(f"The module {name!r} cannot be imported ({error}); check its name and the Python path.") from error
+        raise SpecError(
+            f"The module {name!r} cannot be imported ({error}); check its name and the Python path."
+        ) from error
     except (Exception, SystemExit) as error:
         raise ConversionError(f"The module {name!r} failed while it was imported: {_said(error)}.") from error
 
@@ -152,7 +158,9 @@ def load_weights(net: nn.Module, path: str, key: str | None = None) -> None:
     shapes = sorted(n for n in state if n in expected and state[n].shape != expected[n].shape)
     if missing or surplus:
         what = f"lacks {missing[0]!r}" if missing else f"has {surplus[0]!r}, which the network has not"
-        raise WeightsError(f"The weights {path} do not fit the network: the file {what} ({len(missing)} missing, {len(surplus)} left over).")
+        raise WeightsError(
+            f"The weights {path} do not fit the network: the file {what} ({len(missing)} missing, {len(surplus)} left over)."
+        )
     if shapes:
         name = shapes[0]
         raise WeightsError(
@@ -175,7 +183,9 @@ def _read_weights(path: Path, key: str | None) -> dict[str, Tensor]:
         raise WeightsError(f"{path} is not a safetensors file ({error}).") from error
     except pickle.UnpicklingError as error:
         if "Unsupported operand" in str(error):  # bytes that no pickle holds
-            raise WeightsError(f"{path} is damaged or is no checkpoint; save the network's state_dict() again.") from error
+            raise WeightsError(
+                f"{path} is damaged or is no checkpoint; save the network's state_dict() again."
+            ) from error
         raise WeightsError(
             f"{path} holds more than weights and was not loaded, for reading it would run its code; "
             "save the network's state_dict() alone, best as safetensors."

@@ -84,7 +84,9 @@ def read_spec(path: str | os.PathLike[str]) -> dict[str, Any]:
         raise SpecError(f"The configuration {where} is not valid TOML: {error}.") from error
     unknown = sorted(set(fields) - set(BuildSpec.__struct_fields__))
     if unknown:
-        raise SpecError(f"The configuration {where} has the unknown field {unknown[0]!r}; known are {', '.join(BuildSpec.__struct_fields__)}.")
+        raise SpecError(
+            f"The configuration {where} has the unknown field {unknown[0]!r}; known are {', '.join(BuildSpec.__struct_fields__)}."
+        )
     for key in ("weights", "labels"):
         value = fields.get(key)
         if isinstance(value, str):
@@ -98,7 +100,9 @@ def read_spec(path: str | os.PathLike[str]) -> dict[str, Any]:
 _LISTS = ("clip", "mean", "std", "roi")
 
 
-def fields_from(config: str | os.PathLike[str] | None, flags: dict[str, Any], arguments: Sequence[str]) -> dict[str, Any]:
+def fields_from(
+    config: str | os.PathLike[str] | None, flags: dict[str, Any], arguments: Sequence[str]
+) -> dict[str, Any]:
     """Fields from a TOML file and from flags, which have the last word.
 
     Args:

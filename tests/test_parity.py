@@ -14,7 +14,7 @@ import edgeco
 from edgeco.models.x3d import SIZES, X3D
 
 sys.path.insert(0, str(Path(__file__).parent / "helpers"))
-from streaming import randomise_norms  # noqa: E402
+from streaming import randomise_norms
 
 STEPS, PIXELS, MEAN, STD = 300, 32, 0.45, 0.225
 TOLERANCE = 1e-4

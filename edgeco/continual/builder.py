@@ -154,7 +154,9 @@ class StepBuilder:
         layout = value.graph_layout
         shape = self._element_shape(layout, flat=mode != "ages")
         needs = timeline.starts_at if border is None else 1 << 40
-        draft = Draft(base, mode, shape, self.dtype, self._rows_per_stream(layout), border, timeline.starts_at, timeline, needs)
+        draft = Draft(
+            base, mode, shape, self.dtype, self._rows_per_stream(layout), border, timeline.starts_at, timeline, needs
+        )
         self.drafts.append(draft)
         return draft
 

@@ -127,7 +127,9 @@ class Context:
         nodes = {id(v): self._as_window(v, delay) for v in streams}
         timeline = merged([self._window_time(v) for v in streams], delay, 1)
         if any(v.kind is Kind.STREAM and v.time.length > 1 for v in streams):
-            self.note(timeline, f"live window of {max(v.time.length for v in streams)} elements" + (f": {why}" if why else ""))
+            self.note(
+                timeline, f"live window of {max(v.time.length for v in streams)} elements" + (f": {why}" if why else "")
+            )
         return self.unchanged(nodes, timeline)
 
     def _window_delay(self, value: Value) -> int:
@@ -138,7 +140,9 @@ class Context:
         if value.kind is Kind.WINDOW:
             return value.time
         time, more = value.time, value.time.length - 1
-        return Timeline(1, time.delay + more, time.first + more, time.past, time.future + more, exactness=time.exactness)
+        return Timeline(
+            1, time.delay + more, time.first + more, time.past, time.future + more, exactness=time.exactness
+        )
 
     def _as_window(self, value: Value, delay: int) -> fx.Node:
         if value.kind is Kind.WINDOW:
@@ -186,7 +190,11 @@ class Context:
             return [self._literal(v, nodes) for v in value]
         if is_batch(value, self.builder.batch):
             rows = self.builder.batch_size()
-            return rows if value == self.builder.batch else self.builder.call(operator.mul, rows, value // self.builder.batch)
+            return (
+                rows
+                if value == self.builder.batch
+                else self.builder.call(operator.mul, rows, value // self.builder.batch)
+            )
         return value
 
     def emit(self, changes: dict[str, Any], nodes: dict[int, fx.Node]) -> fx.Node:

@@ -79,7 +79,7 @@ def convert_graph(clip: ClipGraph, *, window: int | None = None) -> StepGraph:
         finals = walk.final_summaries()
         if not finals:
             raise SpecError("window was given, but the network has no final pooling over time; leave it out.")
-        walk = _Walk(clip, {node: window for node in finals})
+        walk = _Walk(clip, dict.fromkeys(finals, window))
         walk.run()
     return walk.finish()
 
@@ -159,7 +159,9 @@ class _Walk:
             return value // self.clip.batch if is_batch(value, self.clip.batch) else value
 
         if "rand" in op_name(node) or "dropout" in op_name(node):
-            raise UnsupportedOperator(op_name(node), "it draws random numbers", where(node), "Take it out of evaluation.")
+            raise UnsupportedOperator(
+                op_name(node), "it draws random numbers", where(node), "Take it out of evaluation."
+            )
         args = fx.node.map_aggregate((node.args, node.kwargs), single)
         with torch.no_grad():
             made = node.target(*args[0], **args[1])  # type: ignore[operator, index, misc]
@@ -220,7 +222,9 @@ class _Walk:
             if value.kind is Kind.CONSTANT:
                 raise ConversionError(f"The output {name!r} does not depend on any frame; there is nothing to stream.")
             if value.layout.batch is None:
-                raise ConversionError(f"The output {name!r} has no batch axis: the network mixes its rows, which are separate streams.")
+                raise ConversionError(
+                    f"The output {name!r} has no batch axis: the network mixes its rows, which are separate streams."
+                )
             delay = max(value.time.computable, 0)
             node = self.builder.at(value, delay)
             if node.op == "placeholder" or node in nodes:
@@ -243,7 +247,9 @@ def _answer(name: str, value: Value, delay: int) -> Answer:
         return Answer(name, timeline, 1, False, False)
     pure = value.layout.pure_time is not None
     if not pure and value.layout.axes[axis][-1].role != "time":
-        raise ConversionError(f"The output {name!r} merges time with other axes after it; return it before that reshape.")
+        raise ConversionError(
+            f"The output {name!r} merges time with other axes after it; return it before that reshape."
+        )
     return Answer(name, timeline, axis if pure else axis + 1, not pure, value.time.length > 1)
 
 

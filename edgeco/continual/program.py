@@ -135,7 +135,10 @@ class StepProgram(nn.Module):
             answers, after = self.step(frames, state)
         if update_state:
             self._state = after
-        valid = [a if state.steps >= answer.timeline.starts_at else None for a, answer in zip(answers, self.answers, strict=True)]
+        valid = [
+            a if state.steps >= answer.timeline.starts_at else None
+            for a, answer in zip(answers, self.answers, strict=True)
+        ]
         return None if not any(v is not None for v in valid) else pytree.tree_unflatten(valid, self._spec)
 
     def forward_steps(self, *frames: Any, pad_end: bool = False, **named: Any) -> Any:
@@ -185,16 +188,22 @@ class StepProgram(nn.Module):
     def _frames(self, args: Sequence[Any], named: Mapping[str, Any], whole: bool = False) -> list[Tensor]:
         found = list(args) + [named[i.name] for i in self.inputs[len(args) :] if i.name in named]
         if len(found) != len(self.inputs) or not all(isinstance(f, Tensor) for f in found):
-            raise FrameError(f"The network takes {len(self.inputs)} tensors ({', '.join(i.name for i in self.inputs)}); {len(found)} were given.")
+            raise FrameError(
+                f"The network takes {len(self.inputs)} tensors ({', '.join(i.name for i in self.inputs)}); {len(found)} were given."
+            )
         for tensor, item in zip(found, self.inputs, strict=True):
             expected = list(item.shape)
             if item.time_dim is not None:
                 expected[item.time_dim : item.time_dim + 1] = [-1] if whole else []
             given = list(tensor.shape)
-            fits = len(given) == len(expected) and all(e in (-1, g) for e, g in zip(expected[1:], given[1:], strict=True))
+            fits = len(given) == len(expected) and all(
+                e in (-1, g) for e, g in zip(expected[1:], given[1:], strict=True)
+            )
             if not fits:
                 shape = ", ".join(["rows", *("frames" if e == -1 else str(e) for e in expected[1:])])
-                raise FrameError(f"The input {item.name!r} takes ({shape}); a tensor of shape {tuple(given)} was given.")
+                raise FrameError(
+                    f"The input {item.name!r} takes ({shape}); a tensor of shape {tuple(given)} was given."
+                )
         return found
 
     def _check(self, frames: Sequence[Tensor], state: State) -> None:

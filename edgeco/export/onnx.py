@@ -12,11 +12,13 @@ import onnx
 import torch
 from onnx import helper
 from torch import fx
+from torch._decomp import core_aten_decompositions, decomposition_table
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.fx.passes.fake_tensor_prop import FakeTensorProp
 
 import edgeco.export.reshaping  # noqa: F401  (registers its operators)
+from edgeco.continual.context import is_batch
 from edgeco.continual.convert import StepGraph
 from edgeco.errors import ConversionError
 from edgeco.export.frame_input import FrameInput
@@ -70,7 +72,9 @@ def export_onnx(step: StepGraph, frame: FrameInput | None = None) -> Exported:
     wanted = [a.name for a in step.answers] + [h.output for h in step.histories]
     outputs = _name_outputs(writer, names, wanted, step)
     graph = helper.make_graph(writer.nodes, "step", inputs, outputs, list(writer.small.values()))
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION, producer_name="edgeco")
+    model = helper.make_model(
+        graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION, producer_name="edgeco"
+    )
     exported = Exported(model.SerializeToString(deterministic=True), writer.weights)
     onnx.checker.check_model(exported.model(), full_check=True)
     return exported
@@ -96,7 +100,9 @@ def _propagate(step: StepGraph, batch: int) -> None:
 
 def _input_info(node: fx.Node, batch: int, frame: FrameInput | None) -> onnx.ValueInfoProto:
     value = node.meta["val"]
-    shape: list[Any] = ["rows" if n == batch else f"{n // batch}*rows" if n and n % batch == 0 else n for n in value.shape]
+    shape: list[Any] = [
+        "rows" if n == batch else f"{n // batch}*rows" if n and n % batch == 0 else n for n in value.shape
+    ]
     if frame is not None and node.target == "frame":
         rows, channels, height, width = shape
         return helper.make_tensor_value_info("frame", TYPES[torch.uint8], [rows, height, width, channels])
@@ -107,18 +113,21 @@ def _take_frame(writer: GraphWriter, node: fx.Node, frame: FrameInput | None) ->
     """uint8 (rows, height, width, channels) to float (rows, channels, height, width) less the mean."""
     if frame is None or node.target != "frame":
         return str(node.target)
-    dtype = node.meta["val"].dtype
-    name = writer.emit("Cast", "frame", to=TYPES[dtype])
-    if any(frame.mean):
-        mean = torch.tensor(frame.mean, dtype=dtype)
-        name = writer.emit("Sub", name, writer.weight("frame_mean", mean))
-    channels = node.meta["val"].shape[1]
-    if channels == 1:  # one channel lies the same either way
-        return writer.reshape(name, [-1, *node.meta["val"].shape[1:]])
-    return writer.emit("Transpose", name, perm=[0, 3, 1, 2])
+    value = node.meta["val"]
+    if value.shape[1] == 1:  # one channel lies the same either way
+        name = writer.reshape("frame", [-1, *value.shape[1:]])
+    else:  # bytes are a quarter of the work to turn, and a mean per plane is subtracted plane by plane
+        name = writer.emit("Transpose", "frame", perm=[0, 3, 1, 2])
+    name = writer.emit("Cast", name, to=TYPES[value.dtype])
+    if not any(frame.mean):
+        return name
+    mean = torch.tensor(frame.mean, dtype=value.dtype).reshape(-1, 1, 1)
+    return writer.emit("Sub", name, writer.weight("frame_mean", mean))
 
 
-def _name_outputs(writer: GraphWriter, names: Sequence[str], wanted: Sequence[str], step: StepGraph) -> list[onnx.ValueInfoProto]:
+def _name_outputs(
+    writer: GraphWriter, names: Sequence[str], wanted: Sequence[str], step: StepGraph
+) -> list[onnx.ValueInfoProto]:
     """Rename the results in place; one that is an input, a weight or wanted twice gets an Identity."""
     made = {name for node in writer.nodes for name in node.output}
     renamed: dict[str, str] = {}
@@ -138,7 +147,9 @@ def _name_outputs(writer: GraphWriter, names: Sequence[str], wanted: Sequence[st
     batch = step.clip.batch
     return [
         helper.make_tensor_value_info(
-            final, TYPES[v.dtype], ["rows" if n == batch else f"{n // batch}*rows" if n and n % batch == 0 else n for n in v.shape]
+            final,
+            TYPES[v.dtype],
+            ["rows" if n == batch else f"{n // batch}*rows" if n and n % batch == 0 else n for n in v.shape],
         )
         for final, v in zip(wanted, values, strict=True)
     ]
@@ -150,7 +161,7 @@ class _Translation:
     def __init__(self, writer: GraphWriter, batch: int, step: StepGraph) -> None:
         self.writer, self.batch, self.step = writer, batch, step
         self.names: dict[fx.Node, str] = {}
-        self.several: dict[fx.Node, list[fx.Node]] = {}
+        self.several: dict[fx.Node, list[str]] = {}
 
     def place(self, node: fx.Node, name: str) -> None:
         self.names[node] = name
@@ -158,18 +169,23 @@ class _Translation:
     def translate(self, node: fx.Node) -> None:
         target = node.target
         if target is operator.getitem and node.args[0] in self.several:
-            self.names[node] = self.names[self.several[node.args[0]][node.args[1]]]  # type: ignore[index]
+            self.names[node] = self.several[node.args[0]][node.args[1]]  # type: ignore[index]
             return
         if target in (aten_sym_size, operator.mul, operator.floordiv):
             self.names[node] = self._symbol(node)
             return
         found = TABLE.get(getattr(target, "overloadpacket", None))
-        if found is None or not isinstance(node.meta["val"], torch.Tensor):
+        if found is None and getattr(target, "namespace", "") == "prims":
+            found = TABLE.get(getattr(torch.ops.aten, target.overloadpacket.__name__, None))  # type: ignore[union-attr]
+        if target in _EXTREMES:
+            self._extreme(node)
+        elif found is None or not isinstance(node.meta["val"], torch.Tensor):
             self._decompose(node)
         elif any(self._is_symbol(a) for a in _flat(node.args)):
             self.names[node] = self._spread_rows(node)
         else:
-            self.names[node] = found(Call(self.writer, self._bind(node), node.meta["val"], self.batch))
+            name = target.overloadpacket.__name__  # type: ignore[union-attr]
+            self.names[node] = found(Call(self.writer, self._bind(node), node.meta["val"], self.batch, name))
 
     def _ref(self, node: fx.Node) -> Ref:
         value = node.meta["val"]
@@ -200,13 +216,22 @@ class _Translation:
     def _decompose(self, node: fx.Node) -> None:
         """Write an operator by what PyTorch says it consists of."""
         tensors = [a for a in _flat((node.args, tuple(node.kwargs.values()))) if isinstance(a, fx.Node)]
+        if not tensors:  # a constant made on the spot; rows, where it has any, broadcast
+            args, kwargs = fx.node.map_aggregate(
+                (node.args, node.kwargs), lambda v: v // self.batch if is_batch(v, self.batch) else v
+            )
+            made = node.target(*args, **{k: v for k, v in kwargs.items() if k != "device"})  # type: ignore[operator]
+            self.names[node] = self.writer.weight(f"made_{len(self.writer.weights)}", made)
+            return
 
         def run(*values: torch.Tensor) -> Any:
             given = dict(zip(tensors, values, strict=True))
             args, kwargs = fx.node.map_arg((node.args, node.kwargs), lambda n: given[n])
             return node.target(*args, **kwargs)  # type: ignore[operator]
 
-        table = {k: v for k, v in torch._decomp.core_aten_decompositions().items() if k.overloadpacket not in TABLE}
+        table = {k: v for k, v in core_aten_decompositions().items() if k.overloadpacket not in TABLE}
+        if node.target in decomposition_table:
+            table[node.target] = decomposition_table[node.target]
         mode = tensors[0].meta["val"].fake_mode
         with mode, torch.no_grad():
             inner = make_fx(run, decomposition_table=table, tracing_mode="real")(*[t.meta["val"] for t in tensors])
@@ -221,7 +246,9 @@ class _Translation:
             self.names[source] = self.names[outer]
         for child in inner.graph.nodes:
             if child.op == "get_attr":
-                self.names[child] = self.writer.weight(f"d{len(self.writer.weights)}_{child.target}", getattr(inner, str(child.target)))
+                self.names[child] = self.writer.weight(
+                    f"d{len(self.writer.weights)}_{child.target}", getattr(inner, str(child.target))
+                )
                 child.meta["val"] = getattr(inner, str(child.target))
             elif child.op == "call_function":
                 self.translate(child)
@@ -229,10 +256,23 @@ class _Translation:
         if isinstance(returned, fx.Node):
             self.names[node] = self.names[returned]
         else:
-            self.several[node] = list(returned)  # type: ignore[arg-type]
+            self.several[node] = [self.names[n] for n in returned]  # type: ignore[union-attr, index, misc]
+
+    def _extreme(self, node: fx.Node) -> None:
+        """max or min along one axis: values and indices."""
+        given = self._bind(node)
+        rank = len(given["self"].shape)
+        axis, keep = given["dim"] % rank, int(bool(given["keepdim"]))
+        reduce, arg = _EXTREMES[node.target]
+        values = self.writer.emit(reduce, given["self"].name, self.writer.ints([axis]), keepdims=keep)
+        self.several[node] = [values, self.writer.emit(arg, given["self"].name, axis=axis, keepdims=keep)]
 
 
 aten_sym_size = torch.ops.aten.sym_size.int
+_EXTREMES = {
+    torch.ops.aten.max.dim: ("ReduceMax", "ArgMax"),
+    torch.ops.aten.min.dim: ("ReduceMin", "ArgMin"),
+}
 
 
 def _flat(args: Any) -> list[Any]:

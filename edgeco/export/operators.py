@@ -25,12 +25,13 @@ class Ref:
 
 @dataclass(frozen=True)
 class Call:
-    """One operator to write: the writer, its arguments by schema name (tensors as Ref), its result, the batch."""
+    """One operator to write: the writer, its arguments by schema name (tensors as Ref), its result, the batch, the operator's name."""
 
     writer: GraphWriter
     args: dict[str, Any]
     result: torch.Tensor
     batch: int
+    op: str = ""
 
     def __getitem__(self, name: str) -> Any:
         return self.args[name]
@@ -77,9 +78,34 @@ for _target, _op in {
     aten.abs: "Abs", aten.neg: "Neg", aten.sign: "Sign", aten.floor: "Floor", aten.ceil: "Ceil", aten.round: "Round",
     aten.erf: "Erf", aten.sin: "Sin", aten.cos: "Cos", aten.tan: "Tan", aten.reciprocal: "Reciprocal",
     aten.atan: "Atan", aten.asin: "Asin", aten.acos: "Acos", aten.sinh: "Sinh", aten.cosh: "Cosh",
-    aten.hardswish: "HardSwish", aten.logical_not: "Not", aten.bitwise_not: "Not", aten.isnan: "IsNaN",
+    aten.hardswish: "HardSwish", aten.logical_not: "Not", aten.bitwise_not: "Not",
 }.items():  # fmt: skip
     _same_name(_target, _op)
+
+
+@onnx_op(aten.isnan)
+def isnan(c: Call) -> str:
+    return c.writer.emit("IsNaN", c.first.name)
+
+
+@onnx_op(aten.trunc)
+def trunc(c: Call) -> str:
+    return c.writer.emit(
+        "Mul", c.writer.emit("Sign", c.first.name), c.writer.emit("Floor", c.writer.emit("Abs", c.first.name))
+    )
+
+
+@onnx_op(aten.fmod)
+def fmod(c: Call) -> str:
+    return c.writer.emit("Mod", c.first.name, c.operand(c["other"], c.result.dtype), fmod=1)
+
+
+@onnx_op(aten.remainder)
+def remainder(c: Call) -> str:
+    w, dtype = c.writer, c.result.dtype
+    left, right = c.operand(c["self"], dtype), c.operand(c["other"], dtype)
+    whole = w.emit("Floor", w.emit("Div", left, right))
+    return w.emit("Sub", left, w.emit("Mul", whole, right))
 
 
 def _binary(op: str, scaled: bool = False) -> Translator:
@@ -175,6 +201,35 @@ def gelu(c: Call) -> str:
     return w.emit("Mul", half, w.emit("Add", bend, w.scalar(1.0, dtype)))
 
 
+@onnx_op(aten.elu)
+def elu(c: Call) -> str:
+    w, dtype = c.writer, c.result.dtype
+    x = c.first.name
+    bent = x if c["input_scale"] == 1 else w.emit("Mul", x, w.scalar(c["input_scale"], dtype))
+    below = w.emit("Mul", w.emit("Elu", bent), w.scalar(c["alpha"] * c["scale"], dtype))
+    above = x if c["scale"] == 1 else w.emit("Mul", x, w.scalar(c["scale"], dtype))
+    return w.emit("Where", w.emit("Greater", x, w.scalar(0.0, dtype)), above, below)
+
+
+@onnx_op(aten.softplus)
+def softplus(c: Call) -> str:
+    w, dtype, beta = c.writer, c.result.dtype, c["beta"]
+    if beta == 1:
+        return w.emit("Softplus", c.first.name)
+    scaled = w.emit("Softplus", w.emit("Mul", c.first.name, w.scalar(beta, dtype)))
+    return w.emit("Mul", scaled, w.scalar(1 / beta, dtype))
+
+
+@onnx_op(aten.log1p)
+def log1p(c: Call) -> str:
+    return c.writer.emit("Log", c.writer.emit("Add", c.first.name, c.writer.scalar(1.0, c.result.dtype)))
+
+
+@onnx_op(aten.expm1)
+def expm1(c: Call) -> str:
+    return c.writer.emit("Sub", c.writer.emit("Exp", c.first.name), c.writer.scalar(1.0, c.result.dtype))
+
+
 @onnx_op(aten.hardsigmoid)
 def hardsigmoid(c: Call) -> str:
     return c.writer.emit("HardSigmoid", c.first.name, alpha=1 / 6, beta=0.5)
@@ -192,7 +247,13 @@ def prelu(c: Call) -> str:
     return c.writer.emit("PRelu", c.first.name, name)
 
 
-@onnx_op(aten.clamp, aten.hardtanh, aten.relu6, aten.clamp_min, aten.clamp_max)
+@onnx_op(aten.relu6)
+def relu6(c: Call) -> str:
+    dtype = c.result.dtype
+    return c.writer.emit("Min", c.writer.emit("Relu", c.first.name), c.writer.scalar(6.0, dtype))
+
+
+@onnx_op(aten.clamp, aten.hardtanh, aten.clamp_min, aten.clamp_max)
 def clip(c: Call) -> str:
     low = c.args.get("min", c.args.get("min_val"))
     high = c.args.get("max", c.args.get("max_val"))
@@ -242,7 +303,9 @@ def convolution(c: Call) -> str:
         pads = [0, 0, *(t // 2 for t in total), 0, 0, *(t - t // 2 for t in total)]
         name = c.writer.emit("Pad", c["input"].name, c.writer.ints(pads)) if any(pads) else c["input"].name
         shape = c["input"].shape
-        return _convolution(Call(c.writer, {**c.args, "input": Ref(name, shape, c.result.dtype), "padding": [0]}, c.result, c.batch))
+        return _convolution(
+            Call(c.writer, {**c.args, "input": Ref(name, shape, c.result.dtype), "padding": [0]}, c.result, c.batch)
+        )
     return _convolution(c)
 
 
@@ -280,7 +343,9 @@ def addmm(c: Call) -> str:
     product = c.writer.emit("MatMul", c["mat1"].name, c["mat2"].name)
     if c["alpha"] != 1:
         product = c.writer.emit("Mul", product, c.writer.scalar(c["alpha"], dtype))
-    added = c["self"].name if c["beta"] == 1 else c.writer.emit("Mul", c["self"].name, c.writer.scalar(c["beta"], dtype))
+    added = (
+        c["self"].name if c["beta"] == 1 else c.writer.emit("Mul", c["self"].name, c.writer.scalar(c["beta"], dtype))
+    )
     return c.writer.emit("Add", product, added)
 
 
@@ -300,6 +365,37 @@ def layer_norm(c: Call) -> str:
     weight = c["weight"].name if c["weight"] is not None else _ones(c, shape)
     bias = [c["bias"].name] if c["bias"] is not None else []
     return c.writer.emit("LayerNormalization", c["input"].name, weight, *bias, axis=-len(shape), epsilon=c["eps"])
+
+
+@onnx_op(aten.rms_norm)
+def rms_norm(c: Call) -> str:
+    w, dtype, shape = c.writer, c.result.dtype, list(c["normalized_shape"])
+    x = c["input"].name
+    axes = w.ints(list(range(len(c["input"].shape) - len(shape), len(c["input"].shape))))
+    mean = w.emit("ReduceMean", w.emit("Mul", x, x), axes, keepdims=1)
+    eps = torch.finfo(dtype).eps if c["eps"] is None else c["eps"]
+    normed = w.emit("Div", x, w.emit("Sqrt", w.emit("Add", mean, w.scalar(eps, dtype))))
+    return normed if c["weight"] is None else w.emit("Mul", normed, c["weight"].name)
+
+
+@onnx_op(aten.scaled_dot_product_attention)
+def attention(c: Call) -> str:
+    w, dtype = c.writer, c.result.dtype
+    query, key, value = c["query"], c["key"], c["value"]
+    scale = query.shape[-1] ** -0.5 if c["scale"] is None else c["scale"]
+    rank = len(key.shape)
+    turned = w.emit("Transpose", key.name, perm=[*range(rank - 2), rank - 1, rank - 2])
+    scores = w.emit("MatMul", w.emit("Mul", query.name, w.scalar(scale, dtype)), turned)
+    mask = c["attn_mask"]
+    if c["is_causal"]:
+        size = (query.shape[-2], key.shape[-2])
+        lower = torch.zeros(size, dtype=dtype).masked_fill(~torch.ones(size, dtype=torch.bool).tril(), -torch.inf)
+        scores = w.emit("Add", scores, w.weight(f"causal_{size[0]}_{size[1]}", lower))
+    elif mask is not None and mask.dtype == torch.bool:
+        scores = w.emit("Where", mask.name, scores, w.scalar(-float("inf"), dtype))
+    elif mask is not None:
+        scores = w.emit("Add", scores, c.operand(mask, dtype))
+    return w.emit("MatMul", w.emit("Softmax", scores, axis=-1), value.name)
 
 
 def _ones(c: Call, shape: list[int]) -> str:

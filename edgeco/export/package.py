@@ -129,7 +129,9 @@ def outputs_of(step: StepGraph) -> tuple[records.Output, ...]:
     for answer, node in zip(step.answers, end[0], strict=True):
         shape = tuple(int(n) for n in node.meta["val"].shape)
         if shape[0] % step.clip.batch:
-            raise ConversionError(f"The output {answer.name!r} does not have the batch as its first axis; permute it in the network.")
+            raise ConversionError(
+                f"The output {answer.name!r} does not have the batch as its first axis; permute it in the network."
+            )
         rows = shape[0] // step.clip.batch
         found.append(
             records.Output(
@@ -147,7 +149,9 @@ def check_labels(labels: tuple[str, ...], outputs: tuple[records.Output, ...]) -
     """Raises SpecError unless there is one label per class."""
     classes = outputs[0].shape[-1]
     if len(labels) != classes:
-        raise SpecError(f"There are {len(labels)} labels, but the network's answer has {classes} numbers; give one label per class.")
+        raise SpecError(
+            f"There are {len(labels)} labels, but the network's answer has {classes} numbers; give one label per class."
+        )
 
 
 def members_of(
@@ -171,8 +175,6 @@ def members_of(
     }
     variant = records.Variant(graphs=(GRAPH,), weights=WEIGHTS, tolerance=tolerance)
     return (
-        msgspec.structs.replace(
-            manifest, variants={"fp32": variant}, golden=golden_record
-        ),
+        msgspec.structs.replace(manifest, variants={"fp32": variant}, golden=golden_record),
         members,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -15,15 +16,41 @@ def _reduction(op: str) -> Any:
         rank = len(c.first.shape)
         listed = list(range(rank)) if dims in (None, []) else list(dims) if isinstance(dims, (list, tuple)) else [dims]
         name = c.operand(c.first, c.result.dtype)
-        return c.writer.emit(op, name, c.writer.ints([d % rank for d in listed]), keepdims=int(bool(c.args.get("keepdim", False))))
+        return c.writer.emit(
+            op, name, c.writer.ints([d % rank for d in listed]), keepdims=int(bool(c.args.get("keepdim", False)))
+        )
 
     return translate
 
 
-TABLE[aten.mean] = _reduction("ReduceMean")
+def _mean(c: Call) -> str:
+    """Over a whole frame it is global pooling, which engines keep in their own layout."""
+    rank, dims = len(c.first.shape), c.args.get("dim")
+    given = {d % rank for d in dims} if isinstance(dims, (list, tuple)) else set()
+    if c.args.get("keepdim") and rank > 2 and given == set(range(2, rank)) and c.first.dtype == c.result.dtype:
+        return c.writer.emit("GlobalAveragePool", c.first.name)
+    return str(_reduction("ReduceMean")(c))
+
+
+TABLE[aten.mean] = _mean
 TABLE[aten.sum] = _reduction("ReduceSum")
 TABLE[aten.amax] = _reduction("ReduceMax")
 TABLE[aten.amin] = _reduction("ReduceMin")
+
+
+@onnx_op(aten.var, aten.std)
+def variance(c: Call) -> str:
+    w, rank = c.writer, len(c.first.shape)
+    dims = c.args.get("dim") or list(range(rank))
+    axes = sorted(d % rank for d in (dims if isinstance(dims, (list, tuple)) else [dims]))
+    correction = c.args.get("correction", int(bool(c.args.get("unbiased", True))))
+    count = math.prod(c.first.shape[a] for a in axes)
+    named, keep = w.ints(axes), int(bool(c.args.get("keepdim", False)))
+    centred = w.emit("Sub", c.first.name, w.emit("ReduceMean", c.first.name, named, keepdims=1))
+    total = w.emit("ReduceSum", w.emit("Mul", centred, centred), named, keepdims=keep)
+    scale = 1.0 / max(count - (1 if correction is None else correction), 0)
+    scaled = w.emit("Mul", total, w.scalar(scale, c.result.dtype))
+    return w.emit("Sqrt", scaled) if c.op == "std" else scaled
 
 
 @onnx_op(aten.prod)
@@ -86,6 +113,37 @@ def select(c: Call) -> str:
     ints = c.writer.ints
     part = c.writer.emit("Slice", c.first.name, ints([index]), ints([index + 1]), ints([axis]))
     return c.writer.reshape(part, c.sizes())
+
+
+@onnx_op(aten.flip)
+def flip(c: Call) -> str:
+    rank, ints = len(c.first.shape), c.writer.ints
+    axes = [d % rank for d in c["dims"]]
+    ends = ints([-(2**31)] * len(axes))
+    return c.writer.emit("Slice", c.first.name, ints([-1] * len(axes)), ends, ints(axes), ints([-1] * len(axes)))
+
+
+@onnx_op(aten.cumsum)
+def cumsum(c: Call) -> str:
+    axis = c.writer.index(c["dim"] % len(c.first.shape))
+    return c.writer.emit("CumSum", c.operand(c.first, c.result.dtype), axis)
+
+
+@onnx_op(aten.logsumexp)
+def logsumexp(c: Call) -> str:
+    return str(_reduction("ReduceLogSumExp")(c))
+
+
+@onnx_op(aten.repeat)
+def repeat(c: Call) -> str:
+    return c.writer.emit("Tile", c.first.name, c.writer.ints(c["repeats"]))
+
+
+@onnx_op(aten.full_like, aten.zeros_like, aten.ones_like)
+def full_like(c: Call) -> str:
+    number = c.args.get("fill_value", 1.0 if c.op == "ones_like" else 0.0)
+    zero = c.writer.emit("Mul", c.operand(c.first, c.result.dtype), c.writer.scalar(0, c.result.dtype))
+    return c.writer.emit("Add", zero, c.writer.scalar(number, c.result.dtype))
 
 
 @onnx_op(aten.pad, aten.constant_pad_nd)

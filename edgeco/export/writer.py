@@ -47,6 +47,10 @@ class GraphWriter:
         """A constant list of integers: shapes, axes, pads."""
         return self._constant("i", np.asarray(values, dtype=np.int64))
 
+    def index(self, value: int) -> str:
+        """A constant index without axes."""
+        return self._constant("i", np.asarray(value, dtype=np.int64))
+
     def scalar(self, value: float | bool, dtype: torch.dtype) -> str:
         """A constant number of a tensor's type."""
         array = np.asarray(value, dtype=helper.tensor_dtype_to_np_dtype(TYPES[dtype]))

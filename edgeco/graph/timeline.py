@@ -97,7 +97,9 @@ class Timeline:
 
     def summary(self, length: int) -> Timeline:
         """The summary of a window of `length` elements, renumbered by the element at which its window ends."""
-        return replace(self, delay=self.delay - length + 1, past=self.past + length - 1, future=self.future - length + 1)
+        return replace(
+            self, delay=self.delay - length + 1, past=self.past + length - 1, future=self.future - length + 1
+        )
 
     def aged(self, delay: int) -> Timeline:
         """The same elements read later, at `delay`."""

@@ -83,7 +83,9 @@ def op_name(node: fx.Node) -> str:
     return str(target.overloadpacket) if isinstance(target, torch._ops.OpOverload) else str(target)
 
 
-def _flatten_inputs(clip: Clip, time_dim: TimeDims) -> tuple[tuple[Any, ...], dict[str, Any], list[tuple[str, int | None]]]:
+def _flatten_inputs(
+    clip: Clip, time_dim: TimeDims
+) -> tuple[tuple[Any, ...], dict[str, Any], list[tuple[str, int | None]]]:
     """Arguments, keyword arguments, and (name, time axis) per input, in call order."""
     if isinstance(clip, Tensor):
         clip = (clip,)
@@ -96,7 +98,9 @@ def _flatten_inputs(clip: Clip, time_dim: TimeDims) -> tuple[tuple[Any, ...], di
     args = tuple(clip)
     listed = list(time_dim) if isinstance(time_dim, Sequence) else [time_dim] * len(args)
     if len(listed) != len(args):
-        raise SpecError(f"time_dim has {len(listed)} entries for {len(args)} inputs; give one axis (or None) per input.")
+        raise SpecError(
+            f"time_dim has {len(listed)} entries for {len(args)} inputs; give one axis (or None) per input."
+        )
     names = ["frame"] if len(args) == 1 else [f"frame_{i}" for i in range(len(args))]
     return args, {}, list(zip(names, listed, strict=True))  # type: ignore[arg-type]
 
@@ -117,13 +121,13 @@ def _check_inputs(tensors: Sequence[Any], named: Sequence[tuple[str, int | None]
             lengths.add(value.shape[dim])
         inputs.append(ClipInput(name, tuple(value.shape), value.dtype, dim))
     if len(lengths) != 1:
-        raise SpecError(f"All clip inputs with a time axis must have one number of frames; given: {sorted(lengths) or 'none'}.")
+        raise SpecError(
+            f"All clip inputs with a time axis must have one number of frames; given: {sorted(lengths) or 'none'}."
+        )
     return inputs, lengths.pop()
 
 
-def trace(
-    net: nn.Module, clip: Clip, time_dim: TimeDims = 2, known: Callable[[Any], bool] | None = None
-) -> ClipGraph:
+def trace(net: nn.Module, clip: Clip, time_dim: TimeDims = 2, known: Callable[[Any], bool] | None = None) -> ClipGraph:
     """Trace `net` on clips like `clip` (any batch, data ignored) into a ClipGraph.
 
     Args:
@@ -219,7 +223,11 @@ def _explain(error: Exception) -> str:
     text = str(error).strip()
     first = text.split("\n", 1)[0][:300] or type(error).__name__
     frames = [(f.co_filename, line) for f, line in _frames(error)]
-    own = [(path, line) for path, line in frames if "/torch/" not in path.replace("\\", "/") and "/edgeco/graph/" not in path]
+    own = [
+        (path, line)
+        for path, line in frames
+        if "/torch/" not in path.replace("\\", "/") and "/edgeco/graph/" not in path
+    ]
     line = f" at {own[-1][0]}:{own[-1][1]}" if own else ""
     return (
         f"The network cannot be traced{line}: {type(error).__name__}: {first}. Its forward must not branch on tensor "
@@ -301,7 +309,9 @@ def _second_trace(
 def _confirm(found: ClipGraph, longer: ClipGraph) -> None:
     """Keep the shapes at the second length if both graphs match node by node; else pin the length."""
     first, second = list(found.graph.nodes), list(longer.graph.nodes)
-    same = len(first) == len(second) and all(a.op == b.op and a.target == b.target for a, b in zip(first, second, strict=True) if a.op == "call_function")
+    same = len(first) == len(second) and all(
+        a.op == b.op and a.target == b.target for a, b in zip(first, second, strict=True) if a.op == "call_function"
+    )
     if not same:
         found.pinned = "the network computes something else for another number of frames"
         return

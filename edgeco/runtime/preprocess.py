@@ -148,9 +148,9 @@ class Preprocessor:
             for channel in range(3):
                 out[..., channel] = image[..., 2 - channel]
         else:
-            total = np.multiply(image[..., 0], np.uint32(_GRAY[0]), out=self._sum)
+            total = np.multiply(image[..., 0], _GRAY[0], out=self._sum, dtype=np.uint32)
             for channel in (1, 2):
-                total += np.multiply(image[..., channel], np.uint32(_GRAY[channel]), out=self._part)
+                total += np.multiply(image[..., channel], _GRAY[channel], out=self._part, dtype=np.uint32)
             total += np.uint32(8192)
             total >>= np.uint32(14)
             out[..., 0] = total

@@ -78,7 +78,14 @@ def _lines(lines: list[Mapping[str, Any]]) -> Table:
 def _layers(layers: list[Mapping[str, Any]]) -> Table:
     total = sum(layer["macs"] for layer in layers) or 1
     dearest = sorted(enumerate(layers), key=lambda pair: -pair[1]["macs"])[:COSTLIEST]
-    made = table(f"Dearest of {len(layers)} layers of a step", "layer", "operator", "multiply-accumulates", "share", right=(0, 2, 3))
+    made = table(
+        f"Dearest of {len(layers)} layers of a step",
+        "layer",
+        "operator",
+        "multiply-accumulates",
+        "share",
+        right=(0, 2, 3),
+    )
     for place, layer in dearest:
         share = f"{layer['macs'] / total:.1%}"
         made.add_row(str(place), plain(layer["op"].removeprefix("aten.")), count_text(layer["macs"]), share)

@@ -74,7 +74,9 @@ class Frames2d(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.backbone = nn.Sequential(nn.Conv2d(3, 4, 3, stride=2), nn.BatchNorm2d(4), nn.ReLU(), nn.AdaptiveAvgPool2d(1))
+        self.backbone = nn.Sequential(
+            nn.Conv2d(3, 4, 3, stride=2), nn.BatchNorm2d(4), nn.ReLU(), nn.AdaptiveAvgPool2d(1)
+        )
         self.mix = nn.Conv1d(4, 5, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -235,7 +237,11 @@ ANSWERING = {
     "softmax over time": (TimeSoftmax(), (3, 6), 2),
     "first and last": (LastAndFirst(), (3, 6), 2),
     "pooling heads": (Heads(), (2, 6, 4, 5), 2),
-    "average pool of the clip": (nn.Sequential(nn.Conv3d(2, 3, (2, 1, 1)), nn.AvgPool3d((5, 2, 2)), nn.Flatten()), (2, 6, 4, 4), 2),
+    "average pool of the clip": (
+        nn.Sequential(nn.Conv3d(2, 3, (2, 1, 1)), nn.AvgPool3d((5, 2, 2)), nn.Flatten()),
+        (2, 6, 4, 4),
+        2,
+    ),
     "max pool of the clip": (nn.Sequential(nn.AdaptiveMaxPool3d((1, 2, 2)), nn.Flatten()), (2, 6, 4, 4), 2),
     "norm over time": (nn.Sequential(nn.GroupNorm(1, 4), nn.AdaptiveAvgPool1d(1), nn.Flatten()), (4, 7), 2),
     "linear over time": (nn.Sequential(nn.Linear(6, 2), nn.Flatten()), (3, 6), 2),
@@ -336,7 +342,11 @@ def test_several_inputs_and_one_without_time() -> None:
     with torch.no_grad():
         expected = net(video, sensor, who)
     assert relative(made, expected) < 1e-12
-    named = edgeco.convert(net, {"video": zeros(1, 3, 8), "sensor": zeros(1, 2, 8, 4), "who": zeros(1, 4)}, time_dim={"video": 2, "sensor": 2})
+    named = edgeco.convert(
+        net,
+        {"video": zeros(1, 3, 8), "sensor": zeros(1, 2, 8, 4), "who": zeros(1, 4)},
+        time_dim={"video": 2, "sensor": 2},
+    )
     assert relative(named.forward_steps(video=video, sensor=sensor, who=who, pad_end=True), expected) < 1e-12
 
 

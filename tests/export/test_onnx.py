@@ -67,10 +67,21 @@ class Everything(nn.Module):
         y = F.gelu(x) + F.gelu(x, approximate="tanh") - F.mish(x) * F.hardswish(x) / (1.5 + x.abs())
         y = torch.where((x > 0) & (x <= 1) | (x < -1), y.clamp(-2, 2), y.sigmoid().rsqrt() + torch.erf(x))
         y = y + F.leaky_relu(x, 0.1) - F.elu(x) + F.softplus(x) + F.hardsigmoid(x) + F.relu6(x) + x.square().sqrt()
-        y = y + torch.maximum(x, -x).pow(2) + 2 - (3 - x) + torch.exp(-x.abs()) + torch.log(x.abs() + 1) + x.round() + x.sign()
+        y = (
+            y
+            + torch.maximum(x, -x).pow(2)
+            + 2
+            - (3 - x)
+            + torch.exp(-x.abs())
+            + torch.log(x.abs() + 1)
+            + x.round()
+            + x.sign()
+        )
         y = self.norm(y).softmax(-1) + F.log_softmax(y, 1) + y.var(-1, keepdim=True) + F.silu(y).prod(-1, keepdim=True)
         y = torch.einsum("nctv,cd->ndtv", y, torch.eye(4) + 0.1) + torch.tan(0.1 * y) + (x != 0).float() + x.floor()
-        return F.pad(y, (1, 1), value=0.5)[..., ::2].flatten(3) + F.max_pool2d(y, (1, 2)).expand_as(y[..., ::2])[..., :1]
+        return (
+            F.pad(y, (1, 1), value=0.5)[..., ::2].flatten(3) + F.max_pool2d(y, (1, 2)).expand_as(y[..., ::2])[..., :1]
+        )
 
 
 class Frames(nn.Module):
@@ -123,7 +134,12 @@ def test_engine_equals_the_torch_runner(name: str, rows: int) -> None:
 
 def test_graph_has_the_shape_that_engines_want() -> None:
     torch.manual_seed(2)
-    net = nn.Sequential(nn.Conv3d(3, 4, 3, padding=1), nn.BatchNorm3d(4), nn.ReLU(), nn.MaxPool3d((3, 2, 2), stride=(1, 2, 2), padding=(1, 0, 0)))
+    net = nn.Sequential(
+        nn.Conv3d(3, 4, 3, padding=1),
+        nn.BatchNorm3d(4),
+        nn.ReLU(),
+        nn.MaxPool3d((3, 2, 2), stride=(1, 2, 2), padding=(1, 0, 0)),
+    )
     step, made = exported(randomise_norms(net), (3, 6, 8, 8))
     model = made.model()
     assert [o.version for o in model.opset_import] == [20]
@@ -135,7 +151,9 @@ def test_graph_has_the_shape_that_engines_want() -> None:
     names = {v.name for v in model.graph.input}
     assert names == {"frame"} | {n for h in step.histories for n in h.inputs}
     assert all(v.type.tensor_type.shape.dim[0].dim_param == "rows" for v in model.graph.input)
-    assert not model.graph.initializer or all(w not in onnx.ModelProto.FromString(made.graph).graph.initializer for w in made.weights)
+    assert not model.graph.initializer or all(
+        w not in onnx.ModelProto.FromString(made.graph).graph.initializer for w in made.weights
+    )
 
 
 def test_weights_lie_beside_the_graph_once() -> None:

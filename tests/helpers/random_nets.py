@@ -102,7 +102,24 @@ class RandomNet(nn.Module):
 
 
 LENGTH = 14
-KINDS = ["conv", "tconv", "norm", "point", "point", "pad", "slice", "max", "avg", "excite", "frames", "difference", "add", "add", "cat", "mul"]
+KINDS = [
+    "conv",
+    "tconv",
+    "norm",
+    "point",
+    "point",
+    "pad",
+    "slice",
+    "max",
+    "avg",
+    "excite",
+    "frames",
+    "difference",
+    "add",
+    "add",
+    "cat",
+    "mul",
+]
 
 
 @st.composite

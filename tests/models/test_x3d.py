@@ -49,13 +49,20 @@ def hold(net: X3D, program: edgeco.StepProgram, batch: int, frames: int, toleran
     assert relative(answers, torch.stack(heads, 1)) <= tolerance
 
 
-@pytest.mark.parametrize(("factory", "count"), [(x3d_xs, 3_794_322), (x3d_s, 3_794_322), (x3d_m, 3_794_322), (x3d_l, 6_153_432)])
+@pytest.mark.parametrize(
+    ("factory", "count"), [(x3d_xs, 3_794_322), (x3d_s, 3_794_322), (x3d_m, 3_794_322), (x3d_l, 6_153_432)]
+)
 def test_parameters_as_published(factory: object, count: int) -> None:
     assert sum(p.numel() for p in factory().parameters()) == count  # type: ignore[operator]
 
 
 def test_round_width_never_loses_more_than_a_tenth() -> None:
-    assert [round_width(54, 0.0625), round_width(108, 0.0625), round_width(216, 0.0625), round_width(432, 0.0625)] == [8, 8, 16, 32]
+    assert [round_width(54, 0.0625), round_width(108, 0.0625), round_width(216, 0.0625), round_width(432, 0.0625)] == [
+        8,
+        8,
+        16,
+        32,
+    ]
 
 
 @pytest.mark.parametrize("batch", [1, 4])

@@ -68,7 +68,7 @@ def test_a_snapshot_is_canonical_safetensors(model: Model) -> None:
     with model.stream() as stream:
         answers(stream, frames)
         tensors = load_tensors(stream.snapshot())
-    assert list(sorted(tensors)) == [record.name for record in NET.manifest.histories]
+    assert sorted(tensors) == [record.name for record in NET.manifest.histories]
     assert tensors["h000_slots"].shape == (2, 1, 2)
     np.testing.assert_array_equal(tensors["h002_ring"][:, 0], 3 * frames[-3:] + 2)
     np.testing.assert_array_equal(tensors["h003_mirror"][:, 0], (3 * frames[-5:] + 3).astype(np.float16))

@@ -24,6 +24,26 @@ def ordered(ctx: Context) -> Value | list[Value]:
     return along(ctx, over_time=None)
 
 
+@rule(aten.index)
+def picked(ctx: Context) -> Value | list[Value]:
+    """x[:, [2, 0, 1]]: a constant list of positions along one axis that is neither time nor batch."""
+    value = ctx.values[0]
+    chosen = [(i, v) for i, v in enumerate(ctx.args["indices"]) if v is not None]
+    if value.kind is Kind.WINDOW:
+        return ctx.window()
+    axis, index = chosen[0]
+    if len(chosen) > 1 or index.tensor is None or index.tensor.ndim != 1 or index.tensor.dtype.is_floating_point:
+        ctx.refuse(
+            "it picks by an index that is not one constant list", "Index one axis by a list, or use torch.where."
+        )
+    if axis in (value.layout.batch, value.layout.time):
+        ctx.refuse("it picks positions of time or of the batch", "Slice time instead, and keep the batch whole.")
+    ready = ctx.ready(value)
+    positions = ctx.builder.weight(index.tensor, "index")
+    node = ctx.builder.call(aten.index_select.default, ready.node, value.layout.step_axis(axis), positions)
+    return ctx.stream(node, value.layout.with_size(axis, len(index.tensor)), ready.time)
+
+
 @rule(aten.glu)
 def gated(ctx: Context) -> Value | list[Value]:
     """Half of the channels gate the other half."""
@@ -48,7 +68,9 @@ def along(ctx: Context, over_time: str | None) -> Value | list[Value]:
         ctx.refuse("it runs along the batch", "Each row is a stream of its own: use another axis.")
     if value.layout.time in axes:
         if over_time is None:
-            ctx.refuse("it runs along time", "A live stream has no such whole: use a convolution, a pool or a mean over time.")
+            ctx.refuse(
+                "it runs along time", "A live stream has no such whole: use a convolution, a pool or a mean over time."
+            )
         return ctx.window(over_time)
     if any(v.kind is not Kind.CONSTANT for v in ctx.values[1:]):
         return ctx.window("an index computed from the input")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor, fx
 
 from edgeco.continual.builder import StepBuilder, aten
@@ -58,7 +57,11 @@ def _over_time(ctx: Context, value: Value, weight: Tensor, axis: int) -> Value:
         elements,
         weight,
         axis,
-        {"stride": [stride[i] for i in rest], "padding": [before[i] for i in rest], "dilation": [dilation[i] for i in rest]},
+        {
+            "stride": [stride[i] for i in rest],
+            "padding": [before[i] for i in rest],
+            "dilation": [dilation[i] for i in rest],
+        },
     )
     if taps > 1:
         ctx.note(timeline, f"{taps} taps")
@@ -132,17 +135,19 @@ def _conv(
 ) -> fx.Node:
     rank = len(space["stride"])
     if rank:
-        return builder.call(_CONV[rank], node, weight, bias, space["stride"], space["padding"], space["dilation"], groups)
+        return builder.call(
+            _CONV[rank], node, weight, bias, space["stride"], space["padding"], space["dilation"], groups
+        )
     if groups == 1:
         return builder.call(aten.linear.default, node, weight, bias)
     line = builder.call(aten.unsqueeze.default, node, -1)
     kernel = builder.call(aten.unsqueeze.default, weight, -1)
-    return builder.call(aten.squeeze.dim, builder.call(aten.conv1d.default, line, kernel, bias, [1], [0], [1], groups), -1)
+    return builder.call(
+        aten.squeeze.dim, builder.call(aten.conv1d.default, line, kernel, bias, [1], [0], [1], groups), -1
+    )
 
 
-def _scaled(
-    builder: StepBuilder, elements: list[fx.Node], weight: Tensor, axis: int, bias: fx.Node | None
-) -> fx.Node:
+def _scaled(builder: StepBuilder, elements: list[fx.Node], weight: Tensor, axis: int, bias: fx.Node | None) -> fx.Node:
     """Depthwise in time alone: a multiply and an add per tap and element."""
     rank = weight.ndim - 3
 

@@ -23,4 +23,6 @@ def like(ctx: Context) -> Value:
     made = torch.full(shape, number, dtype=ctx.node.meta["val"].dtype)
     value: Value = next(iter(ctx.args.values()))
     layout = marked(ctx.shape, ctx.builder.batch)
-    return Value(Kind.CONSTANT, layout.with_axis(layout.batch, ()) if layout.batch is not None and value else layout, tensor=made)
+    return Value(
+        Kind.CONSTANT, layout.with_axis(layout.batch, ()) if layout.batch is not None and value else layout, tensor=made
+    )

@@ -42,7 +42,10 @@ def batch_norm(ctx: Context) -> Value | list[Value]:
     value = ctx.args["input"]
     if value.kind is Kind.WINDOW or value.layout.time == 1:
         return ctx.window("a batch norm whose channels hold time")
-    known = [ctx.args[k].tensor if ctx.args[k] is not None else None for k in ("weight", "bias", "running_mean", "running_var")]
+    known = [
+        ctx.args[k].tensor if ctx.args[k] is not None else None
+        for k in ("weight", "bias", "running_mean", "running_var")
+    ]
     scale, shift = scale_and_shift(*known, ctx.args["eps"])  # type: ignore[arg-type]
     ready = ctx.ready(value)
     shape = [-1] + [1] * (value.layout.step.rank - 2)
@@ -60,7 +63,10 @@ def batch_norm(ctx: Context) -> Value | list[Value]:
 )
 def batch_norm_in_training(ctx: Context) -> NoReturn:
     """Batch norm by the statistics of the batch."""
-    ctx.refuse("it normalises by the statistics of the batch", "Set track_running_stats=True, so that stored statistics are used.")
+    ctx.refuse(
+        "it normalises by the statistics of the batch",
+        "Set track_running_stats=True, so that stored statistics are used.",
+    )
 
 
 @rule(aten.layer_norm, aten.rms_norm)
@@ -69,7 +75,7 @@ def layer_norm(ctx: Context) -> Value | list[Value]:
     value = ctx.args["input"]
     first = value.layout.rank - len(ctx.args["normalized_shape"])
     time = value.layout.time
-    if value.kind is Kind.WINDOW or time is not None and time >= first:
+    if value.kind is Kind.WINDOW or (time is not None and time >= first):
         return ctx.window("a norm over time")
     ready = ctx.ready(value)
     return ctx.stream(ctx.emit({}, {id(value): ctx.builder.node(ready)}), value.layout, ready.time)

@@ -156,7 +156,9 @@ def identity(ctx: Context) -> Value:
 def dropout(ctx: Context) -> Value:
     """Nothing in evaluation, which is the only mode a network is traced in."""
     if ctx.args.get("train"):
-        ctx.refuse("it drops values at run time", "Call it with training=self.training, so that evaluation keeps all values.")
+        ctx.refuse(
+            "it drops values at run time", "Call it with training=self.training, so that evaluation keeps all values."
+        )
     return identity(ctx)
 
 

@@ -128,7 +128,13 @@ def _in_frame(ctx: Context, value: Value, options: Pool, kind: str) -> Value:
     if isinstance(ctx.node.meta["val"], (tuple, list)):  # max pooling that also returns indices
         ready = ctx.ready(value)
         node = ctx.builder.call(
-            aten.max_pool2d.default, ready.node, options.kernel, options.stride, options.padding, options.dilation, options.ceil_mode
+            aten.max_pool2d.default,
+            ready.node,
+            options.kernel,
+            options.stride,
+            options.padding,
+            options.dilation,
+            options.ceil_mode,
         )
         layout = value.layout
         for i in range(1, value.layout.rank):
@@ -212,7 +218,7 @@ def _adaptive(ctx: Context, kind: str) -> Value | list[Value]:
     rank = int(ctx.op[-2])
     first = value.layout.rank - rank
     time = value.layout.pure_time
-    if time is not None and time < first or not in_batch(value) and time is None:
+    if (time is not None and time < first) or (not in_batch(value) and time is None):
         return ctx.window("pooling whose channels hold time")
     length = None if time is None else _size(ctx)[time]
     if time is not None and length not in (1, value.time.length):

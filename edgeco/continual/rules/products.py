@@ -54,17 +54,29 @@ def _matmul_labels(left: int, right: int) -> tuple[list[str], str]:
     return [a, b], shared + ("i" if left > 1 else "") + ("j" if right > 1 else "")
 
 
-def _labelled(ctx: Context, letters: list[str], result: str, operands: list[Value] | None = None) -> Value | list[Value]:
+def _labelled(
+    ctx: Context, letters: list[str], result: str, operands: list[Value] | None = None
+) -> Value | list[Value]:
     values = operands or list(ctx.args.values())[: len(letters)]
     if any(v.kind is Kind.WINDOW for v in values):
         return ctx.window()
     streams = [v for v in values if v.kind is Kind.STREAM]
-    marks = {word[v.layout.time] for v, word in zip(values, letters, strict=True) if v.kind is Kind.STREAM and v.layout.time is not None}
+    marks = {
+        word[v.layout.time]
+        for v, word in zip(values, letters, strict=True)
+        if v.kind is Kind.STREAM and v.layout.time is not None
+    }
     mark = next(iter(marks), None)
     spans = [word for v, word in zip(values, letters, strict=True) if v.kind is Kind.CONSTANT and mark and mark in word]
     unequal = len({v.time.length for v in streams}) > 1
     pure = all(v.layout.time is None or v.layout.pure_time is not None for v in streams)
-    if len(marks) > 1 or spans or unequal or (mark is not None and mark not in result) or not (pure or _leading(streams)):
+    if (
+        len(marks) > 1
+        or spans
+        or unequal
+        or (mark is not None and mark not in result)
+        or not (pure or _leading(streams))
+    ):
         return ctx.window("a product that sums over time")
     delay = max(v.time.computable for v in streams)
     timeline = merged([v.time for v in streams], delay, max(v.time.length for v in streams))
@@ -97,7 +109,9 @@ def _emit(
     """Emit on step values. Time that is a leading axis of every operand is simply gone; else it becomes an axis of one."""
     target_is_einsum = "einsum" in str(ctx.node.target)
     if target_is_einsum:
-        words = [w.replace(mark, "") if mark and v.kind is Kind.STREAM else w for w, v in zip(letters, values, strict=True)]
+        words = [
+            w.replace(mark, "") if mark and v.kind is Kind.STREAM else w for w, v in zip(letters, values, strict=True)
+        ]
         equation = ",".join(words) + "->" + (result.replace(mark, "") if mark else result)
         return ctx.builder.call(aten.einsum.default, equation, nodes)
     call = ctx.builder.call
@@ -119,7 +133,12 @@ def _emit(
 def addmm(ctx: Context) -> Value | list[Value]:
     """bias + mat1 @ mat2, with a constant bias and matrix, as a linear layer is written by hand."""
     value, matrix = ctx.args["mat1"], ctx.args["mat2"]
-    if value.kind is Kind.WINDOW or matrix.kind is not Kind.CONSTANT or value.layout.time == 1 or ctx.args["self"].kind is not Kind.CONSTANT:
+    if (
+        value.kind is Kind.WINDOW
+        or matrix.kind is not Kind.CONSTANT
+        or value.layout.time == 1
+        or ctx.args["self"].kind is not Kind.CONSTANT
+    ):
         return ctx.window("a product that sums over time")
     ready = ctx.ready(value)
     layout = Layout((value.layout.axes[0], *[()])).with_size(1, ctx.shape[1])

@@ -70,7 +70,9 @@ def other(ctx: Context) -> Value | list[Value]:
 def refuse_batch(ctx: Context, value: Value, dims: Sequence[int]) -> None:
     """Rows of a batch are different streams: no operator may mix them."""
     if value.layout.batch in dims:
-        ctx.refuse("it mixes the rows of the batch", "Each row is a stream of its own: keep axis 0 out of the operator.")
+        ctx.refuse(
+            "it mixes the rows of the batch", "Each row is a stream of its own: keep axis 0 out of the operator."
+        )
 
 
 def _dims(dim: object, rank: int) -> list[int]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import torch
+
 from edgeco.continual.builder import aten
 from edgeco.continual.context import Context
 from edgeco.continual.registry import rule
@@ -33,17 +35,20 @@ def viewed(ctx: Context, value: Value, layout: Layout) -> Value:
     return ctx.stream(node, layout, value.time)
 
 
-@rule(aten.permute, aten.transpose, aten.t, aten.movedim)
+@rule(aten.permute, aten.transpose, aten.t, aten.movedim, aten.swapaxes, aten.swapdims)
 def permute(ctx: Context) -> Value | list[Value]:
     """Axes in another order."""
     value = ctx.values[0]
     if value.kind is Kind.WINDOW:
         return ctx.window()
     rank = value.layout.rank
-    if "dims" in ctx.args:
+    if "source" in ctx.args:  # sizes that differ tell where each axis went
+        moved = torch.empty(*range(2, rank + 2), device="meta").movedim(ctx.args["source"], ctx.args["destination"])
+        order = [size - 2 for size in moved.shape]
+    elif "dims" in ctx.args:
         order = [d % rank for d in ctx.args["dims"]]
     else:
-        a, b = ctx.args.get("dim0", 0) % rank, ctx.args.get("dim1", 1) % rank
+        a, b = (ctx.args.get(f"dim{i}", ctx.args.get(f"axis{i}", i)) % rank for i in (0, 1))
         order = list(range(rank))
         order[a], order[b] = order[b], order[a]
     steps = [s for s in (value.layout.step_axis(d) for d in order) if s is not None]
@@ -75,7 +80,7 @@ def unsqueeze(ctx: Context) -> Value | list[Value]:
     return viewed(ctx, value, value.layout.insert(ctx.args["dim"] % len(ctx.shape)))
 
 
-@rule(aten.expand)
+@rule(aten.expand, aten.expand_as)
 def expand(ctx: Context) -> Value | list[Value]:
     """Axes of one element repeated; a summary of the clip repeated over time is causal."""
     value = ctx.values[0]
@@ -101,3 +106,23 @@ def expand(ctx: Context) -> Value | list[Value]:
 
 def _long(time: Timeline, length: int) -> Timeline:
     return replace(time, length=length)
+
+
+@rule(aten.repeat)
+def repeat(ctx: Context) -> Value | list[Value]:
+    """Axes tiled; time and batch are not."""
+    value = ctx.values[0]
+    if value.kind is Kind.WINDOW:
+        return ctx.window()
+    times: list[int] = ctx.args["repeats"]
+    layout = value.layout
+    for _ in range(len(times) - layout.rank):
+        layout = layout.insert(0)
+    if any(n != 1 and i in (layout.time, layout.batch) for i, n in enumerate(times)):
+        ctx.refuse("it repeats the batch or time", "Expand an axis of one element instead.")
+    lifted = viewed(ctx, value, layout)
+    steps = [n for i, n in enumerate(times) if i != layout.pure_time]
+    for i, n in enumerate(times):
+        layout = layout.with_size(i, layout.shape[i] * n) if n != 1 else layout
+    node = ctx.builder.call(aten.repeat.default, ctx.builder.node(ctx.ready(lifted)), steps)
+    return ctx.stream(node, layout, ctx.ready(lifted).time)

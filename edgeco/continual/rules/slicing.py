@@ -233,7 +233,11 @@ def slice_scatter(ctx: Context) -> Value | list[Value]:
     size = ctx.shape[axis]
     start, end = _bounds(ctx.args["start"], ctx.args["end"], size)
     if ctx.args["step"] != 1 or Kind.WINDOW in (base.kind, source.kind):
-        return ctx.window("writing into a slice with a step") if source.kind is not Kind.CONSTANT or base.kind is not Kind.CONSTANT else base
+        return (
+            ctx.window("writing into a slice with a step")
+            if source.kind is not Kind.CONSTANT or base.kind is not Kind.CONSTANT
+            else base
+        )
     if (start, end) == (0, size):
         return source  # type: ignore[no-any-return]
     parts = [_cut(ctx, base, axis, 0, start), source, _cut(ctx, base, axis, end, size)]
