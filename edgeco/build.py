@@ -128,7 +128,7 @@ def build(
     net = make_network(factory, spec.arguments).eval().float()
     if spec.weights is not None:
         load_weights(net, spec.weights, spec.weights_key)
-    work = _Work(spec, net, spec.name or getattr(factory, "__name__", "network"))
+    work = _Work(spec, net, spec.name or str(getattr(factory, "__name__", "network")))
     say("tracing the network")
     work.derive()
     say("exporting")
@@ -225,8 +225,8 @@ class _Work:
         )
         if not difference <= STEP_TOLERANCE:
             raise CheckFailed(
-                f"The step network differs from the clip network by {difference:.2g} on one clip, where {STEP_TOLERANCE:g} is "
-                "accepted; nothing was written. Please report this network."
+                f"The step network differs from the clip network by {difference:.2g} on one clip, where "
+                f"{STEP_TOLERANCE:g} is accepted; nothing was written. Please report this network."
             )
         return difference
 
@@ -372,7 +372,7 @@ def _first(given: Tensor | None, expected: Tensor, answer: Answer) -> Tensor:
 
 
 def _newest(given: Tensor, expected: Tensor, answer: Answer, steps: int, index: int) -> tuple[Tensor, Tensor]:
-    """The last of `steps` answers, and what the clip network says in its place, its element `index` if it says several."""
+    """The last of `steps` answers, and what the clip network says in its place: its element `index` of several."""
     axis = answer.stack_dim
     if answer.folded:
         given = given.unflatten(axis - 1, (-1, steps))

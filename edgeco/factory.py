@@ -106,11 +106,12 @@ def _check_batch(path: Path, saved: torch.export.ExportedProgram) -> None:
     """A program saved for one batch size cannot be traced at another, which tells the batch from the other axes."""
     given = set(saved.graph_signature.user_inputs)
     for node in saved.graph.nodes:
-        shape = getattr(node.meta.get("val"), "shape", ()) if node.op == "placeholder" and node.name in given else ()
+        value = node.meta.get("val") if node.op == "placeholder" and node.name in given else None
+        shape = list(getattr(value, "shape", ()))
         if len(shape) and isinstance(shape[0], int):
             raise ConversionError(
-                f"{path} was saved for a batch of {shape[0]} only; export it with a batch of 2 or more and a dynamic first "
-                f"axis, as in dynamic_shapes={{{node.name!r}: {{0: torch.export.Dim('batch')}}}}."
+                f"{path} was saved for a batch of {shape[0]} only; export it with a batch of 2 or more and a dynamic "
+                f"first axis, as in dynamic_shapes={{{node.name!r}: {{0: torch.export.Dim('batch')}}}}."
             )
 
 
@@ -159,7 +160,8 @@ def load_weights(net: nn.Module, path: str, key: str | None = None) -> None:
     if missing or surplus:
         what = f"lacks {missing[0]!r}" if missing else f"has {surplus[0]!r}, which the network has not"
         raise WeightsError(
-            f"The weights {path} do not fit the network: the file {what} ({len(missing)} missing, {len(surplus)} left over)."
+            f"The weights {path} do not fit the network: the file {what} "
+            f"({len(missing)} missing, {len(surplus)} left over)."
         )
     if shapes:
         name = shapes[0]

@@ -85,7 +85,8 @@ def read_spec(path: str | os.PathLike[str]) -> dict[str, Any]:
     unknown = sorted(set(fields) - set(BuildSpec.__struct_fields__))
     if unknown:
         raise SpecError(
-            f"The configuration {where} has the unknown field {unknown[0]!r}; known are {', '.join(BuildSpec.__struct_fields__)}."
+            f"The configuration {where} has the unknown field {unknown[0]!r}; "
+            f"known are {', '.join(BuildSpec.__struct_fields__)}."
         )
     for key in ("weights", "labels"):
         value = fields.get(key)

@@ -38,9 +38,14 @@ def test_target_is_untouched_until_the_block_ends(tmp_path: Path) -> None:
 def test_failing_block_leaves_the_old_file_and_nothing_else(tmp_path: Path, error: BaseException) -> None:
     target = tmp_path / "file"
     target.write_bytes(b"old")
-    with pytest.raises(type(error)), replace_file(target) as handle:
-        handle.write(b"half")
-        raise error
+
+    def fail() -> None:
+        with replace_file(target) as handle:
+            handle.write(b"half")
+            raise error
+
+    with pytest.raises(type(error)):
+        fail()
     assert target.read_bytes() == b"old"
     assert names(tmp_path) == ["file"]
 

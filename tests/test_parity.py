@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -42,8 +41,8 @@ def case(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, np.ndarray, np
 
 
 @pytest.fixture
-def model(case: tuple[Path, np.ndarray, np.ndarray]) -> Iterator[object]:
-    yield edgeco.load(case[0], threads=1)
+def model(case: tuple[Path, np.ndarray, np.ndarray]) -> object:
+    return edgeco.load(case[0], threads=1)
 
 
 def hold(given: list[np.ndarray], expected: np.ndarray) -> None:

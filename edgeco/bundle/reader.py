@@ -78,9 +78,9 @@ class Bundle:
         return inject_weights(self._members[member], tensors, sorted(self._weights[member]))
 
     def golden(self) -> tuple[dict[str, NDArray[Any]], dict[str, NDArray[Any]]]:
-        """Frames by input name and answers by output name, each (steps, *shape), repeated frames repeated; fresh arrays.
+        """Frames by input name and answers by output name, each (steps, *shape), repeated frames repeated.
 
-        Answers of steps before the output's ``valid_from`` are not to be compared.
+        The arrays are fresh.         Answers of steps before the output's ``valid_from`` are not to be compared.
         """
         tensors = read_tensors(self._members[self.manifest.golden.member], self.manifest.golden.member)
         golden = self.manifest.golden

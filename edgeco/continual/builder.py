@@ -53,7 +53,7 @@ class StepBuilder:
         return self.graph.call_function(op, args, kwargs)
 
     def weight(self, tensor: Tensor, name: str = "constant", make: Callable[[Tensor], Tensor] | None = None) -> fx.Node:
-        """A weight of the step graph, made by `make` from a clip weight; the same one under the same name is stored once."""
+        """A weight of the step graph, made by `make` from a clip weight; one under the same name is stored once."""
         key = (id(tensor), name)
         if key not in self._weights:
             attribute = f"w{len(self.tensors):03d}_{name}"

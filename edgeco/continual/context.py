@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeGuard
 
 from torch import Tensor, fx
 
@@ -61,8 +61,7 @@ class Context:
         self.args = self._bind()
 
     def _bind(self) -> dict[str, Any]:
-        given = fx.node.map_arg((self.node.args, self.node.kwargs), self.lookup)
-        positional, named = given
+        positional, named = fx.node.map_arg((self.node.args, self.node.kwargs), self.lookup)  # type: ignore[arg-type]
         schema = getattr(self.node.target, "_schema", None)
         if schema is None:
             return {str(i): value for i, value in enumerate(positional)} | dict(named)
@@ -203,7 +202,7 @@ class Context:
         return self._emit_by_schema(args)
 
 
-def is_batch(value: Any, batch: int) -> bool:
+def is_batch(value: Any, batch: int) -> TypeGuard[int]:
     """Whether a literal holds the traced batch size."""
     return isinstance(value, int) and not isinstance(value, bool) and 0 < value < 1 << 40 and value % batch == 0
 

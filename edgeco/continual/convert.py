@@ -164,7 +164,7 @@ class _Walk:
             )
         args = fx.node.map_aggregate((node.args, node.kwargs), single)
         with torch.no_grad():
-            made = node.target(*args[0], **args[1])  # type: ignore[operator, index, misc]
+            made = node.target(*args[0], **args[1])  # type: ignore[operator]
         if isinstance(made, Tensor):
             return Value(Kind.CONSTANT, plain(made.shape), tensor=made)
         return [Value(Kind.CONSTANT, plain(t.shape), tensor=t) for t in made]
@@ -185,8 +185,8 @@ class _Walk:
         for i, (size, other) in enumerate(zip(value.layout.shape, longer, strict=True)):
             if size != other and i != value.layout.time:
                 raise ConversionError(
-                    f"{op_name(node)} at {where(node)}: axis {i} changes with the number of frames (from {size} to {other}), "
-                    "but time does not reach it by any rule. Please report this network."
+                    f"{op_name(node)} at {where(node)}: axis {i} changes with the number of frames "
+                    f"(from {size} to {other}), but time does not reach it by any rule. Please report this network."
                 )
 
     def final_summaries(self) -> list[fx.Node]:

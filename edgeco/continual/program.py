@@ -1,4 +1,7 @@
-"""The step program: the torch reference runner of a converted network. Pure underneath, with the field's verbs on top."""
+"""The step program: the torch reference runner of a converted network.
+
+Pure underneath, with the field's verbs on top.
+"""
 
 from __future__ import annotations
 
@@ -189,7 +192,8 @@ class StepProgram(nn.Module):
         found = list(args) + [named[i.name] for i in self.inputs[len(args) :] if i.name in named]
         if len(found) != len(self.inputs) or not all(isinstance(f, Tensor) for f in found):
             raise FrameError(
-                f"The network takes {len(self.inputs)} tensors ({', '.join(i.name for i in self.inputs)}); {len(found)} were given."
+                f"The network takes {len(self.inputs)} tensors ({', '.join(i.name for i in self.inputs)}); "
+                f"{len(found)} were given."
             )
         for tensor, item in zip(found, self.inputs, strict=True):
             expected = list(item.shape)
@@ -211,7 +215,8 @@ class StepProgram(nn.Module):
             rows = state.histories[history.name][0].shape[0] // history.rows_per_stream
             if rows != frames[0].shape[0]:
                 raise FrameError(
-                    f"The stream has {rows} rows and the frame {frames[0].shape[0]}; call clean_state() to start another stream."
+                    f"The stream has {rows} rows and the frame {frames[0].shape[0]}; "
+                    "call clean_state() to start another stream."
                 )
 
 

@@ -72,7 +72,9 @@ def _groups(reader: fx.Node) -> int:
 
 
 def _scale_kernel(clip: ClipGraph, reader: fx.Node, scale: torch.Tensor, flip: bool) -> None:
-    kernel = clip.tensors[reader.args[1].name]  # type: ignore[union-attr]
+    place = reader.args[1]
+    assert isinstance(place, fx.Node)
+    kernel = clip.tensors[place.name]
     groups = _groups(reader)
     per_group = scale.reshape(groups, -1).repeat_interleave(kernel.shape[0] // groups, 0)
     made = kernel.double() * per_group.reshape(*per_group.shape, *[1] * (kernel.ndim - 2))

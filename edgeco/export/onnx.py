@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 import onnx
@@ -38,7 +38,7 @@ class Exported:
 
     def model(self) -> onnx.ModelProto:
         """The complete model in one piece."""
-        model = onnx.ModelProto.FromString(self.graph)
+        model: onnx.ModelProto = onnx.ModelProto.FromString(self.graph)
         model.graph.initializer.extend(onnx.numpy_helper.from_array(v, k) for k, v in self.weights.items())
         return model
 
@@ -167,9 +167,9 @@ class _Translation:
         self.names[node] = name
 
     def translate(self, node: fx.Node) -> None:
-        target = node.target
-        if target is operator.getitem and node.args[0] in self.several:
-            self.names[node] = self.several[node.args[0]][node.args[1]]  # type: ignore[index]
+        target, args = node.target, _arguments(node)
+        if target is operator.getitem and args[0] in self.several:
+            self.names[node] = self.several[args[0]][args[1]]
             return
         if target in (aten_sym_size, operator.mul, operator.floordiv):
             self.names[node] = self._symbol(node)
@@ -192,26 +192,27 @@ class _Translation:
         return Ref(self.names[node], tuple(value.shape), value.dtype)
 
     def _bind(self, node: fx.Node) -> dict[str, Any]:
-        args, kwargs = fx.node.map_arg((node.args, node.kwargs), self._ref)
+        args, kwargs = fx.node.map_arg((node.args, node.kwargs), self._ref)  # type: ignore[arg-type]
         bound = {}
         for i, argument in enumerate(node.target._schema.arguments):  # type: ignore[union-attr]
             bound[argument.name] = args[i] if i < len(args) else kwargs.get(argument.name, argument.default_value)
         return bound
 
-    def _is_symbol(self, value: Any) -> bool:
+    def _is_symbol(self, value: Any) -> TypeGuard[fx.Node]:
         return isinstance(value, fx.Node) and isinstance(value.meta.get("val"), int)
 
     def _symbol(self, node: fx.Node) -> str:
         """The number of rows as a one-element tensor, for the rare constant that must be spread over rows."""
+        source, number = _arguments(node)
         if node.target is aten_sym_size:
-            shape = self.writer.emit("Shape", self.names[node.args[0]], start=node.args[1], end=node.args[1] + 1)  # type: ignore[index, operator]
-            return shape
-        return self.writer.emit("Mul", self.names[node.args[0]], self.writer.ints([node.args[1]]))  # type: ignore[index, list-item]
+            return self.writer.emit("Shape", self.names[source], start=number, end=number + 1)
+        return self.writer.emit("Mul", self.names[source], self.writer.ints([number]))
 
     def _spread_rows(self, node: fx.Node) -> str:
         """expand() to sizes of which one is the number of rows."""
-        parts = [self.names[a] if self._is_symbol(a) else self.writer.ints([a]) for a in node.args[1]]  # type: ignore[index, union-attr]
-        return self.writer.emit("Expand", self.names[node.args[0]], self.writer.emit("Concat", *parts, axis=0))  # type: ignore[index]
+        source, sizes = _arguments(node)[:2]
+        parts = [self.names[a] if self._is_symbol(a) else self.writer.ints([a]) for a in sizes]
+        return self.writer.emit("Expand", self.names[source], self.writer.emit("Concat", *parts, axis=0))
 
     def _decompose(self, node: fx.Node) -> None:
         """Write an operator by what PyTorch says it consists of."""
@@ -256,7 +257,7 @@ class _Translation:
         if isinstance(returned, fx.Node):
             self.names[node] = self.names[returned]
         else:
-            self.several[node] = [self.names[n] for n in returned]  # type: ignore[union-attr, index, misc]
+            self.several[node] = [self.names[n] for n in returned]
 
     def _extreme(self, node: fx.Node) -> None:
         """max or min along one axis: values and indices."""
@@ -269,10 +270,15 @@ class _Translation:
 
 
 aten_sym_size = torch.ops.aten.sym_size.int
-_EXTREMES = {
+_EXTREMES: dict[object, tuple[str, str]] = {
     torch.ops.aten.max.dim: ("ReduceMax", "ArgMax"),
     torch.ops.aten.min.dim: ("ReduceMin", "ArgMin"),
 }
+
+
+def _arguments(node: fx.Node) -> list[Any]:
+    """The arguments by place; fx types each as anything, the operator's schema says what it is."""
+    return list(node.args)
 
 
 def _flat(args: Any) -> list[Any]:

@@ -25,7 +25,7 @@ class Ref:
 
 @dataclass(frozen=True)
 class Call:
-    """One operator to write: the writer, its arguments by schema name (tensors as Ref), its result, the batch, the operator's name."""
+    """One operator to write: the writer, arguments by schema name (tensors as Ref), its result, the batch, its name."""
 
     writer: GraphWriter
     args: dict[str, Any]
@@ -316,8 +316,9 @@ def transposed_convolution(c: Call) -> str:
     inputs = [c["input"].name, c["weight"].name] + ([c["bias"].name] if c["bias"] is not None else [])
     padding = _spread(c["padding"], count)
     return c.writer.emit(
-        "ConvTranspose", *inputs, kernel_shape=list(kernel), strides=_spread(c["stride"], count), pads=padding + padding,
-        dilations=_spread(c["dilation"], count), group=c["groups"], output_padding=_spread(c["output_padding"], count),
+        "ConvTranspose", *inputs, kernel_shape=list(kernel), strides=_spread(c["stride"], count),
+        pads=padding + padding, dilations=_spread(c["dilation"], count), group=c["groups"],
+        output_padding=_spread(c["output_padding"], count),
     )  # fmt: skip
 
 

@@ -65,7 +65,7 @@ class SqueezeExcite(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, T, H, W) to the same."""
-        gate = self.fc2(F.relu(self.fc1(x.mean(self.over, keepdim=True))))
+        gate: Tensor = self.fc2(F.relu(self.fc1(x.mean(self.over, keepdim=True))))
         return x * gate.sigmoid()
 
 
@@ -150,6 +150,11 @@ class X3D(nn.Module):
         excite: scope of squeeze-and-excitation, "frame" or "clip" (as published).
         pixels: side of the frame, if another than the size's own.
     """
+
+    s2: nn.Module
+    s3: nn.Module
+    s4: nn.Module
+    s5: nn.Module
 
     def __init__(self, size: Size, classes: int = 400, excite: str = "frame", pixels: int | None = None) -> None:
         super().__init__()

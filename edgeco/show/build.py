@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 
 MEANING = {
     "exact": "answers equal the clip network's on the last frames",
-    "unpadded": "answers equal the clip network's on the whole recording; where it pads with zeros, the stream has frames",
+    "unpadded": (
+        "answers equal the clip network's on the whole recording; where it pads with zeros, the stream has frames"
+    ),
     "causal": "the clip network uses the whole clip in mid-network; here an element sees the window that ends at it",
 }
 COSTLIEST = 8
@@ -58,8 +60,13 @@ def report_tables(report: Mapping[str, Any]) -> list[Table]:
         "answers": f"{report['exactness']}: {MEANING.get(report['exactness'], '')}",
         "step against clip network": f"{report['step_difference']:.1e} relative, on one clip",
         "exported graph against step": f"{report['engine_difference']:.1e} relative, over the golden frames",
-        "receptive field": f"{report['receptive_field']} frames, delay {report['delay']}, first answer at step {report['valid_from']}",
-        "multiply-accumulates": f"{count_text(report['clip_macs'])} a clip, {count_text(report['step_macs'])} a frame ({per_frame:.1f} times less)",
+        "receptive field": (
+            f"{report['receptive_field']} frames, delay {report['delay']}, first answer at step {report['valid_from']}"
+        ),
+        "multiply-accumulates": (
+            f"{count_text(report['clip_macs'])} a clip, {count_text(report['step_macs'])} a frame "
+            f"({per_frame:.1f} times less)"
+        ),
         "norms folded": report["folded_norms"],
     }
     if report.get("pinned"):

@@ -12,7 +12,11 @@ A label stands for the dominant motion: each of the three other motions goes alo
 the hand's tremor comes on top. Where the background shows no structure in two directions, motion cannot be seen by
 anyone, so no clip is labelled as moving there.
 
-Train with ``python -m edgeco.train.camera_motion --out weights.safetensors --seed 1 --steps 4500``.
+The shipped weights were made in two runs, the first with a loss that favours rest::
+
+    python -m edgeco.train.camera_motion --out first.safetensors --seed 1 --steps 4500 --rest 2
+    python -m edgeco.train.camera_motion --out camera-motion.safetensors --initial first.safetensors \
+        --seed 2 --steps 2400 --peak 1e-3
 """
 
 import argparse
@@ -21,12 +25,13 @@ from concurrent.futures import ProcessPoolExecutor
 from functools import lru_cache, partial
 from multiprocessing import get_context
 from pathlib import Path
+from typing import cast
 
 import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from edgeco.models.camera_motion import CLIP_SHAPE, LABELS, CameraMotion, normalise
@@ -58,8 +63,6 @@ MIXING = 0.25
 _, FRAMES, HEIGHT, WIDTH = CLIP_SHAPE
 DRAWN = 10
 """Frames of a training clip. The network averages over time, so a longer clip in use only averages more."""
-REST = 2.0
-"""Weight of ``still`` in the loss: a camera rests more than it moves, and what cannot be told counts as rest."""
 
 
 def camera_path(rng: np.random.Generator, label: int, frames: int, aspect: float) -> NDArray[np.float64]:
@@ -110,7 +113,7 @@ def _stage(
     if label == 0 and rng.random() < 0.35:  # objects moving over a plain surface do not make the camera move
         return surface(rng), rng.uniform(90, 200), rng.uniform(0, TEXTURE, 2)
     for _ in range(12):
-        scene = textures[rng.integers(len(textures))]
+        scene = textures[int(rng.integers(len(textures)))]
         span, centre = rng.uniform(90, 200), rng.uniform(0, TEXTURE, 2)
         if visible(shrink(draw(scene, view(np.zeros(4), aspect, span, centre), cv2.BORDER_WRAP))):
             return scene, span, centre
@@ -138,7 +141,7 @@ def clip(rng: np.random.Generator, textures: Sequence[Image], label: int, frames
                 overlay(seen, thing, place, state, aspect)
             frame += seen / len(moments)
         if blur:
-            frame = cv2.GaussianBlur(frame, (0, 0), blur)
+            frame = cast(Image, cv2.GaussianBlur(frame, (0, 0), blur))
         drawn[i] = shrink(jpeg(frame, quality) if quality else frame)
     return sensor(rng, light(rng, drawn))
 
@@ -207,7 +210,9 @@ def fresh(seed: int) -> CameraMotion:
     """An untrained network: random weights, and drifting filters in the first layer."""
     torch.manual_seed(seed)
     net = CameraMotion()
-    weight = net.features[0].weight
+    first = net.features[0]
+    assert isinstance(first, nn.Conv3d)
+    weight = first.weight
     with torch.no_grad():
         made = space_time_filters(weight.shape[0], *weight.shape[2:4])
         weight.copy_(made + 0.02 * torch.randn_like(weight))
@@ -219,12 +224,13 @@ def fresh(seed: int) -> CameraMotion:
 
 def network_frame(frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """BGR frame of any size -> gray frame (48, 64) as the network is used with: area averaging, stretched, no crop."""
-    return cv2.cvtColor(cv2.resize(frame, (WIDTH, HEIGHT), interpolation=cv2.INTER_AREA), cv2.COLOR_BGR2GRAY)
+    small = cv2.resize(frame, (WIDTH, HEIGHT), interpolation=cv2.INTER_AREA)
+    return cast(NDArray[np.uint8], cv2.cvtColor(small, cv2.COLOR_BGR2GRAY))
 
 
 @torch.inference_mode()
 def answers(net: nn.Module, stream: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """Class of every frame of a gray stream (N, 48, 64) from the fourteenth on: the clip network on a sliding window."""
+    """Class of every frame of a gray stream (N, 48, 64) from the first whole clip on: the clip network, sliding."""
     windows = torch.from_numpy(np.ascontiguousarray(stream)).unfold(0, FRAMES, 1).movedim(-1, 1)
     return torch.cat([net(normalise(part)).argmax(1) for part in windows.split(64)]).numpy()
 
@@ -275,7 +281,7 @@ def evaluate_warped(
         small = cv2.resize(frame, size, interpolation=cv2.INTER_AREA)
         pictures.append(cv2.cvtColor(small, cv2.COLOR_BGR2GRAY).astype(np.float32))
 
-    def look(picture: NDArray, state: NDArray) -> NDArray:
+    def look(picture: Image, state: NDArray[np.float64]) -> Image:
         height, width = picture.shape
         matrix = view(state, height / width, span, (width / 2 - 0.5, height / 2 - 0.5))
         return shrink(draw(picture, matrix, cv2.BORDER_REFLECT_101))
@@ -314,18 +320,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, required=True, help="file to write; the checkpoint lies beside it")
     parser.add_argument("--seed", type=int, default=1, help="seed of the initial weights and of all clips")
     parser.add_argument("--steps", type=int, default=3000, help="optimiser steps of 64 clips each")
+    parser.add_argument("--initial", type=Path, help="weights to go on from, instead of fresh ones")
+    parser.add_argument("--peak", type=float, default=2e-3, help="greatest learning rate")
+    parser.add_argument("--rest", type=float, default=1.0, help="weight of 'still' in the loss, for few false alarms")
     parser.add_argument("--resume", action="store_true", help="continue from the checkpoint beside --out")
     parser.add_argument("--threads", type=int, default=1, help="processor threads for the network")
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
     net = fresh(options.seed)
+    if options.initial is not None:
+        net.load_state_dict(load_file(options.initial))
     checkpoint = options.out.with_suffix(".checkpoint")
     with progress(options.steps) as report, ProcessPoolExecutor(1, get_context("spawn"), _alone) as pool:
         train(
             net,
             partial(batch, seed=options.seed),
-            nn.CrossEntropyLoss(torch.tensor([REST] + [1.0] * (len(LABELS) - 1))),
-            Schedule(options.steps, peak=2e-3, warmup=0.05),
+            nn.CrossEntropyLoss(torch.tensor([options.rest] + [1.0] * (len(LABELS) - 1))),
+            Schedule(options.steps, peak=options.peak, warmup=0.05),
             checkpoint=checkpoint,
             resume=options.resume,
             report=report,

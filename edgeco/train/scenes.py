@@ -6,6 +6,7 @@ Lengths in a scene are in frame widths, so that they hold for any camera; x poin
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, cast
 
 import cv2
 import numpy as np
@@ -38,7 +39,7 @@ def _noise(rng: np.random.Generator, size: int) -> Image:
     return image
 
 
-def _polygon(rng: np.random.Generator, centre: NDArray, radius: float) -> NDArray:
+def _polygon(rng: np.random.Generator, centre: NDArray[np.float64], radius: float) -> NDArray[np.int32]:
     """Random outline: a box, an ellipse or a lobed blob, stretched and turned; integer corner points (N, 2)."""
     corners = (4, 24, 24)[rng.integers(3)]
     angle = np.linspace(0, 2 * np.pi, corners, endpoint=False)
@@ -47,7 +48,8 @@ def _polygon(rng: np.random.Generator, centre: NDArray, radius: float) -> NDArra
     shape = np.stack([np.cos(angle), np.sin(angle) * rng.uniform(0.25, 1)]) * reach * radius
     turn = rng.uniform(0, np.pi)
     rotation = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
-    return np.round((rotation @ shape).T + centre).astype(np.int32)
+    outline: NDArray[np.int32] = np.round((rotation @ shape).T + centre).astype(np.int32)
+    return outline
 
 
 def leaves(rng: np.random.Generator, size: int, count: int | None = None) -> Image:
@@ -69,7 +71,8 @@ def _stripes(rng: np.random.Generator, size: int) -> Image:
         for a in (turn, turn + np.pi / 2)
     ]
     checks = wave[0] * wave[1] if rng.random() < 0.6 else wave[0]
-    return np.tanh(sharp * checks).astype(np.float32)
+    image: Image = np.tanh(sharp * checks).astype(np.float32)
+    return image
 
 
 def _strokes(rng: np.random.Generator, size: int) -> Image:
@@ -107,17 +110,22 @@ def texture(rng: np.random.Generator, size: int = TEXTURE) -> Image:
         image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.5, 2.5))
     contrast = np.exp(rng.uniform(np.log(14), np.log(75)))
     image = (image - image.mean()) / (image.std() + 1e-3) * contrast + rng.uniform(40, 215)
-    return np.clip(image, 0, 255).astype(np.float32)
+    made: Image = np.clip(image, 0, 255).astype(np.float32)
+    return made
 
 
 def surface(rng: np.random.Generator) -> Image:
     """A nearly plain background of low contrast (TEXTURE, TEXTURE), like an empty road with a few markings."""
     image = _sparse(rng, TEXTURE)
     contrast = np.exp(rng.uniform(np.log(3), np.log(25)))
-    return ((image - image.mean()) / (image.std() + 1e-3) * contrast + rng.uniform(50, 205)).astype(np.float32)
+    scaled = (image - image.mean()) / (image.std() + 1e-3) * contrast + rng.uniform(50, 205)
+    made: Image = scaled.astype(np.float32)
+    return made
 
 
-def view(state: NDArray[np.float64], aspect: float, span: float, centre: Sequence[float]) -> NDArray[np.float64]:
+def view(
+    state: NDArray[np.float64], aspect: float, span: float, centre: Sequence[float] | NDArray[np.float64]
+) -> NDArray[np.float64]:
     """Matrix (2, 3) from pixels of a drawn frame to the scene's, where one frame width is ``span`` scene pixels."""
     x, y, zoom, roll = state
     size = span * np.exp(-zoom)
@@ -128,7 +136,7 @@ def view(state: NDArray[np.float64], aspect: float, span: float, centre: Sequenc
     return np.column_stack([linear, offset])
 
 
-def draw(scene: NDArray, matrix: NDArray[np.float64], border: int) -> NDArray:
+def draw(scene: NDArray[Any], matrix: NDArray[np.float64], border: int) -> NDArray[Any]:
     """Sample a scene into a drawn frame of ``SCALE`` times the network's size; values keep their type."""
     return cv2.warpAffine(
         scene, matrix, (WIDTH * SCALE, HEIGHT * SCALE), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderMode=border
@@ -141,7 +149,8 @@ def visible(frame: Image) -> bool:
     Along a single edge motion cannot be seen (the aperture problem), and from one corner of the frame alone a zoom or
     roll looks like a pan. The weakest direction is the smaller eigenvalue of a quarter's structure tensor.
     """
-    gy, gx = np.gradient(frame)
+    slopes: Any = np.gradient(frame)
+    gy, gx = slopes
     quarters = [
         np.array([[(x * x).mean(), (x * y).mean()], [(x * y).mean(), (y * y).mean()]])
         for x, y in (
@@ -169,7 +178,7 @@ class Thing:
 
 def _thing(rng: np.random.Generator, textures: Sequence[Image], area: float, frames: int, aspect: float) -> Thing:
     """A random object that covers ``area`` of the frame: a body, vehicle, hand or arm, moving or swinging."""
-    source = textures[rng.integers(len(textures))]
+    source = textures[int(rng.integers(len(textures)))]
     y, x = rng.integers(0, TEXTURE - PATCH, 2)
     gray = source[y : y + PATCH, x : x + PATCH]
     gray = np.clip((gray - gray.mean()) * rng.uniform(0.3, 1.5) + rng.uniform(20, 235), 0, 255)
@@ -200,7 +209,7 @@ def things(rng: np.random.Generator, textures: Sequence[Image], frames: int, asp
     return [_thing(rng, textures, total * share, frames, aspect) for share in shares]
 
 
-def overlay(frame: Image, thing: Thing, place: NDArray, camera: NDArray, aspect: float) -> None:
+def overlay(frame: Image, thing: Thing, place: NDArray[np.float64], camera: NDArray[np.float64], aspect: float) -> None:
     """Draw an object at its ``place`` (x, y, angle) into a drawn frame seen from the ``camera`` state."""
     x, y, angle = place
     zoom, roll = 0.0, 0.0
@@ -227,33 +236,37 @@ def overlay(frame: Image, thing: Thing, place: NDArray, camera: NDArray, aspect:
 
 def shrink(frame: Image) -> Image:
     """Average a drawn frame down to the network's frame (48, 64)."""
-    return cv2.resize(frame, (WIDTH, HEIGHT), interpolation=cv2.INTER_AREA)
+    return cast(Image, cv2.resize(frame, (WIDTH, HEIGHT), interpolation=cv2.INTER_AREA))
 
 
 def jpeg(frame: Image, quality: int) -> Image:
     """Compression damage: encode and decode."""
     data = cv2.imencode(".jpg", np.clip(frame, 0, 255).astype(np.uint8), [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
-    return cv2.imdecode(data, cv2.IMREAD_GRAYSCALE).astype(np.float32)
+    decoded = cv2.imdecode(data, cv2.IMREAD_GRAYSCALE)
+    assert decoded is not None
+    return decoded.astype(np.float32)
 
 
 def light(rng: np.random.Generator, clip: NDArray[np.float32]) -> NDArray[np.float32]:
     """Gamma, vignette, exposure drift, flicker and slowly moving soft shadow on a clip (T, H, W)."""
     frames = len(clip)
-    clip = 255 * (np.clip(clip, 0, 255) / 255) ** np.exp(rng.normal(0, 0.25)) if rng.random() < 0.5 else clip
+    lit: NDArray[Any] = clip
+    if rng.random() < 0.5:
+        lit = 255 * (np.clip(clip, 0, 255) / 255) ** np.exp(rng.normal(0, 0.25))
     gain = np.ones(frames)
     if rng.random() < 0.4:
         gain = gain + np.cumsum(rng.normal(rng.normal(0, 0.008), 0.005, frames))
     if rng.random() < 0.3:
         gain = gain + rng.normal(0, 0.015, frames)
-    clip = clip * gain[:, None, None]
+    lit = lit * gain[:, None, None]
     if rng.random() < 0.25:
         field = cv2.resize(_noise(rng, 32), (WIDTH * 2, HEIGHT * 2), interpolation=cv2.INTER_CUBIC)
         field = cv2.GaussianBlur(field, (0, 0), 12)
         field = 1 + rng.uniform(0.02, 0.2) * field / max(1e-3, float(np.abs(field).max()))
         steps = np.outer(np.arange(frames), rng.normal(0, 1.0, 2)) + np.array([HEIGHT // 2, WIDTH // 2])
         steps = np.clip(steps, 0, (HEIGHT, WIDTH))
-        clip = clip * np.stack([field[y : y + HEIGHT, x : x + WIDTH] for y, x in steps.astype(int)])
-    return clip.astype(np.float32)
+        lit = lit * np.stack([field[y : y + HEIGHT, x : x + WIDTH] for y, x in steps.astype(int)])
+    return lit.astype(np.float32)
 
 
 def sensor(rng: np.random.Generator, clip: NDArray[np.float32]) -> NDArray[np.uint8]:
@@ -279,4 +292,4 @@ def sensor(rng: np.random.Generator, clip: NDArray[np.float32]) -> NDArray[np.ui
 def _blocks(change: Image) -> Image:
     """Mean over blocks of 8 x 8, spread back over each block."""
     blocks = cv2.resize(change, (WIDTH // 8, HEIGHT // 8), interpolation=cv2.INTER_AREA)
-    return cv2.resize(blocks, (WIDTH, HEIGHT), interpolation=cv2.INTER_NEAREST)
+    return cast(Image, cv2.resize(blocks, (WIDTH, HEIGHT), interpolation=cv2.INTER_NEAREST))

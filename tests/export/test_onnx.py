@@ -93,7 +93,7 @@ class Frames(nn.Module):
         self.mix = nn.Conv3d(4, 2, 3, padding=1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        b, c, t, h, w = x.shape
+        b, _, t, _, _ = x.shape
         frames = x.transpose(1, 2).flatten(0, 1)
         frames = F.interpolate(self.up(frames), scale_factor=2, mode="nearest")
         frames = F.pixel_unshuffle(F.interpolate(frames, size=(8, 8), mode="bilinear"), 2)[:, :4]
@@ -158,7 +158,7 @@ def test_graph_has_the_shape_that_engines_want() -> None:
 
 def test_weights_lie_beside_the_graph_once() -> None:
     layer = nn.Conv1d(3, 3, 3)
-    step, made = exported(nn.Sequential(layer, nn.ReLU(), layer), (3, 8))
+    _, made = exported(nn.Sequential(layer, nn.ReLU(), layer), (3, 8))
     assert len([w for w in made.weights.values() if w.size == layer.weight.numel()]) == 1
     assert len(made.graph) < 2500
 

@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 
 from edgeco.models.camera_motion import CLIP_SHAPE, FPS, LABELS, WEIGHTS, CameraMotion, camera_motion, normalise
 from edgeco.train.camera_motion import (
+    DRAWN,
     FASTEST_PAN,
     FASTEST_TURN,
     SLOWEST,
@@ -77,7 +78,7 @@ def test_longer_clip_is_the_mean_over_its_windows(net: CameraMotion) -> None:
         features = net.features(clip)
         by_hand = net.head(features.mean((2, 3, 4)))
     torch.testing.assert_close(whole, by_hand)
-    parts = [net.head(features[:, :, i : i + 4].mean((2, 3, 4))) for i in range(4)]
+    parts = [net.head(features[:, :, i : i + CLIP_SHAPE[1] - 6].mean((2, 3, 4))) for i in range(4)]
     torch.testing.assert_close(torch.cat(windows), torch.cat(parts), rtol=1e-4, atol=1e-4)
 
 
@@ -93,7 +94,8 @@ def test_batch_depends_on_seed_and_step_only() -> None:
     first, labels = batch(3, seed=77)
     again, _ = batch(3, seed=77)
     other, _ = batch(4, seed=77)
-    assert first.shape == (64, *CLIP_SHAPE) and torch.equal(first, again) and not torch.equal(first, other)
+    assert first.shape == (64, 1, DRAWN, *CLIP_SHAPE[2:])
+    assert torch.equal(first, again) and not torch.equal(first, other)
     assert set(labels.tolist()) == set(range(8))
 
 
@@ -136,7 +138,7 @@ def test_unseen_synthetic_clips(net: CameraMotion) -> None:
 def test_plain_frames_are_still(net: CameraMotion) -> None:
     """With nothing to see there is no ground to call the camera moving, whatever the brightness."""
     for value in (0, 128, 255):
-        assert set(answers(net, np.full((12, *CLIP_SHAPE[2:]), value, np.uint8))) == {0}
+        assert set(answers(net, np.full((CLIP_SHAPE[1] + 2, *CLIP_SHAPE[2:]), value, np.uint8))) == {0}
 
 
 def test_real_frames_warped_by_known_motion(net: CameraMotion, videos: Path) -> None:

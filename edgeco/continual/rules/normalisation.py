@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
@@ -42,11 +42,12 @@ def batch_norm(ctx: Context) -> Value | list[Value]:
     value = ctx.args["input"]
     if value.kind is Kind.WINDOW or value.layout.time == 1:
         return ctx.window("a batch norm whose channels hold time")
-    known = [
+    known: list[Any] = [
         ctx.args[k].tensor if ctx.args[k] is not None else None
         for k in ("weight", "bias", "running_mean", "running_var")
     ]
-    scale, shift = scale_and_shift(*known, ctx.args["eps"])  # type: ignore[arg-type]
+    weight, bias, mean, variance = known
+    scale, shift = scale_and_shift(weight, bias, mean, variance, ctx.args["eps"])
     ready = ctx.ready(value)
     shape = [-1] + [1] * (value.layout.step.rank - 2)
     builder = ctx.builder

@@ -153,7 +153,7 @@ def identity(ctx: Context) -> Value:
 
 
 @rule(aten.dropout, aten.feature_dropout, aten.alpha_dropout, aten.feature_alpha_dropout)
-def dropout(ctx: Context) -> Value:
+def dropout(ctx: Context) -> Value | list[Value]:
     """Nothing in evaluation, which is the only mode a network is traced in."""
     if ctx.args.get("train"):
         ctx.refuse(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,12 +39,21 @@ class Pool:
     def without(self, axis: int) -> Pool:
         """The options of the other axes."""
         rest = [i for i in range(len(self.kernel)) if i != axis]
-        pick = [[x[i] for i in rest] for x in (self.kernel, self.stride, self.padding, self.dilation)]
-        return Pool(*pick, self.ceil_mode, self.count_include_pad, self.divisor)
+        kernel, stride, padding, dilation = (
+            [x[i] for i in rest] for x in (self.kernel, self.stride, self.padding, self.dilation)
+        )
+        return Pool(kernel, stride, padding, dilation, self.ceil_mode, self.count_include_pad, self.divisor)
 
     @property
     def idle(self) -> bool:
         return all(n == 1 for n in self.kernel + self.stride) and not any(self.padding)
+
+
+def _pooled_axes(op: str) -> int:
+    """How many axes an operator pools, by its name: 2 for ``aten.max_pool2d_with_indices``."""
+    found = re.search(r"pool(\d)d", op)
+    assert found is not None
+    return int(found[1])
 
 
 def _spread(value: Any, count: int) -> list[int]:
@@ -87,7 +97,7 @@ def maximum_with_indices(ctx: Context) -> Value | list[Value]:
 
 def _pool(ctx: Context, kind: str) -> Value | list[Value]:
     value = ctx.values[0]
-    rank = int(ctx.op.rstrip("_with_indices")[-2]) if ctx.op.endswith("d_with_indices") else int(ctx.op[-2])
+    rank = _pooled_axes(ctx.op)
     options = _options(ctx, rank)
     if value.kind is Kind.WINDOW:
         return ctx.window()
@@ -215,7 +225,7 @@ def _adaptive(ctx: Context, kind: str) -> Value | list[Value]:
     if value.kind is Kind.WINDOW:
         result = ctx.window()
         return result[0] if isinstance(result, list) else result
-    rank = int(ctx.op[-2])
+    rank = _pooled_axes(ctx.op)
     first = value.layout.rank - rank
     time = value.layout.pure_time
     if (time is not None and time < first) or (not in_batch(value) and time is None):

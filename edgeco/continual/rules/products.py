@@ -106,7 +106,10 @@ def _result_layout(values: list[Value], letters: list[str], result: str, ctx: Co
 def _emit(
     ctx: Context, nodes: list[fx.Node], values: list[Value], letters: list[str], result: str, mark: str | None
 ) -> fx.Node:
-    """Emit on step values. Time that is a leading axis of every operand is simply gone; else it becomes an axis of one."""
+    """Emit on step values.
+
+    Time that is a leading axis of every operand is simply gone; else it becomes an axis of one.
+    """
     target_is_einsum = "einsum" in str(ctx.node.target)
     if target_is_einsum:
         words = [

@@ -75,11 +75,11 @@ def refuse_batch(ctx: Context, value: Value, dims: Sequence[int]) -> None:
         )
 
 
-def _dims(dim: object, rank: int) -> list[int]:
+def _dims(dim: int | Sequence[int] | None, rank: int) -> list[int]:
     if dim is None or dim == []:
         return list(range(rank))
-    listed = list(dim) if isinstance(dim, (list, tuple)) else [dim]
-    return sorted(int(d) % rank for d in listed)  # type: ignore[call-overload]
+    listed = [dim] if isinstance(dim, int) else dim
+    return sorted(int(d) % rank for d in listed)
 
 
 def _reduced(value: Value, dims: Sequence[int], keep: bool) -> Layout:
