@@ -91,7 +91,7 @@ class StepBuilder:
         draft = self._draft(value, "ages", border)
         draft.depth = max(draft.depth, age)
         if age not in draft.reads:
-            read = self.call(_element, node, len(self.drafts), age)
+            read = self.call(_element, draft.base, len(self.drafts), age)
             draft.reads[age] = self._restored(read, value)
             draft.reads[age].meta["marker"] = read
             self._aged[draft.reads[age]] = (value, age)

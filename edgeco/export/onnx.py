@@ -171,7 +171,7 @@ class _Translation:
         if target is operator.getitem and args[0] in self.several:
             self.names[node] = self.several[args[0]][args[1]]
             return
-        if target in (aten_sym_size, operator.mul, operator.floordiv):
+        if target in (aten_sym_size, operator.mul):
             self.names[node] = self._symbol(node)
             return
         found = TABLE.get(getattr(target, "overloadpacket", None))

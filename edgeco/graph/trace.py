@@ -25,6 +25,10 @@ from edgeco.errors import ConversionError, EdgecoError, SpecError
 
 BATCH_PRIMES = (1009, 2003, 4001, 8009)
 
+_aten = torch.ops.aten
+RECURRENT = (_aten.lstm, _aten.gru, _aten.rnn_tanh, _aten.rnn_relu)
+"""Operators that stay whole: PyTorch would decompose them into as many copies as there are frames."""
+
 Clip = Tensor | Sequence[Any] | Mapping[str, Any]
 TimeDims = int | None | Sequence[int | None] | Mapping[str, int | None]
 
@@ -196,12 +200,12 @@ def _decompositions(graph: fx.Graph, known: Callable[[Any], bool] | None) -> dic
     if known is None:
         return {}
     strange = {n.target for n in graph.nodes if n.op == "call_function" and not known(n.target)}
-    strange = {t for t in strange if isinstance(t, torch._ops.OpOverload)}
+    strange = {t for t in strange if isinstance(t, torch._ops.OpOverload) and t.overloadpacket not in RECURRENT}
     table = torch.export.default_decompositions()
     if not any(target in table for target in strange):
         return {}
     # Not only the strange ones: what they decompose into may be strange as well.
-    return {target: table[target] for target in table if not known(target)}
+    return {target: table[target] for target in table if not known(target) and target.overloadpacket not in RECURRENT}
 
 
 @contextlib.contextmanager

@@ -148,7 +148,26 @@ class FrameNorms(nn.Module):
         return self.conv(F.glu(torch.cat([x, x * 2], 1), 1))
 
 
+class BatchInside(nn.Module):
+    """The batch is not the first axis where the past is read."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.permute(1, 0, 2)
+        return (x[:, :, 1:] - 2 * x[:, :, :-1]).permute(1, 0, 2)
+
+
+class DeepManyAxes(nn.Module):
+    """A long delay of a value with more axes than a state may have."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.permute(1, 0, 2)[None, None, None]
+        x = F.pad(x, (20, 0))[..., :-20] * 1.5 + x
+        return x[0, 0, 0].permute(1, 0, 2)
+
+
 KEEPING = {
+    "batch inside": (BatchInside(), (3, 8), 2),
+    "deep and of many axes": (DeepManyAxes(), (3, 30), 2),
     "functional": (Functional(), (3, 9, 4, 5), 2),
     "slices": (TimeSum(), (3, 9), 2),
     "shared weights": (SharedWeights(), (3, 8), 2),

@@ -65,15 +65,16 @@ def test_round_width_never_loses_more_than_a_tenth() -> None:
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch", [1, 4])
 def test_s_streams_to_rounding_in_double_precision(batch: int) -> None:
     net, program = converted("s", torch.float64)
-    assert (program.receptive_field, program.delay, program.valid_from) == (69, 40, 40)
-    hold(net, program, batch, 5 * 69 if batch == 1 else 90, 1e-12, torch.float64)
+    hold(net, program, batch, 5 * 69, 1e-12, torch.float64)
 
 
 def test_s_streams_in_single_precision_over_five_receptive_fields() -> None:
     net, program = converted("s", torch.float32)
+    assert (program.receptive_field, program.delay, program.valid_from) == (69, 40, 40)
     hold(net, program, 1, 5 * 69, 1e-5, torch.float32)
 
 
@@ -84,12 +85,6 @@ def test_every_size_in_single_precision(size: str, field: int, delay: int, batch
     net, program = converted(size, torch.float32)
     assert (program.receptive_field, program.delay) == (field, delay)
     hold(net, program, batch, 5 * field, 1e-5, torch.float32)
-
-
-@pytest.mark.slow
-def test_s_in_double_precision_four_rows_over_five_receptive_fields() -> None:
-    net, program = converted("s", torch.float64)
-    hold(net, program, 4, 5 * 69, 1e-12, torch.float64)
 
 
 @pytest.mark.slow

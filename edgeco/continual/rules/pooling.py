@@ -92,7 +92,8 @@ def maximum_with_indices(ctx: Context) -> Value | list[Value]:
     """Max pooling whose indices nobody reads."""
     if any(user.args[1] == 1 for user in ctx.node.users):
         ctx.refuse("its indices count within the clip", "Use the pooled values only.")
-    return [_pool(ctx, "max")]  # type: ignore[list-item]
+    made = _pool(ctx, "max")
+    return made if isinstance(made, list) else [made]
 
 
 def _pool(ctx: Context, kind: str) -> Value | list[Value]:
@@ -217,7 +218,8 @@ def adaptive_maximum(ctx: Context) -> Value | list[Value]:
     """Adaptive max pooling, values only."""
     if any(user.args[1] == 1 for user in ctx.node.users):
         ctx.refuse("its indices count within the clip", "Use the pooled values only.")
-    return [_adaptive(ctx, "max")]  # type: ignore[list-item]
+    made = _adaptive(ctx, "max")
+    return made if isinstance(made, list) else [made]
 
 
 def _adaptive(ctx: Context, kind: str) -> Value | list[Value]:

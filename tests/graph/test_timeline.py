@@ -1,0 +1,66 @@
+"""The algebra of delays against the closed formulas, and the choice of a common period."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgeco.continual.history import MAX_PERIOD, choose_period
+from edgeco.graph.timeline import Timeline, merged, worst
+
+
+@given(st.lists(st.tuples(st.integers(1, 9), st.integers(0, 4)), min_size=1, max_size=6))
+def test_stacked_kernels_add_up(layers: list[tuple[int, int]]) -> None:
+    """L adds the front padding, R adds what lies ahead; the receptive field is 1 plus all (k - 1)."""
+    time, length = Timeline(100), 100
+    for taps, front in layers:
+        front = min(front, taps - 1)
+        length = length + 2 * front - taps + 1
+        time = time.tapped(taps, front, length, time.delay + taps - 1 - front)
+    assert time.receptive_field == 1 + sum(k - 1 for k, _ in layers)
+    assert time.past == sum(min(p, k - 1) for k, p in layers)
+    assert time.delay == time.future == time.starts_at
+
+
+def test_padding_and_slicing_only_renumber() -> None:
+    time = Timeline(10, delay=4, starts_at=4)
+    padded = time.padded(2, 1, 0.0)
+    assert (padded.length, padded.delay, padded.starts_at, padded.first, padded.computable) == (13, 2, 4, 2, 4)
+    assert padded.cut(2, 1).delay == 4 and padded.cut(2, 1).length == 10
+    cut = time.cut(1, 2)
+    assert (cut.length, cut.delay, cut.starts_at, cut.past, cut.future) == (7, 5, 5, -1, 1)
+
+
+def test_merge_waits_for_the_latest_and_sees_the_widest() -> None:
+    early, late = Timeline(8, delay=1, starts_at=1, past=1, future=1), Timeline(8, delay=3, starts_at=5, past=0, future=3)
+    both = merged([early, late], 3, 8)
+    assert (both.delay, both.starts_at, both.past, both.future, both.receptive_field) == (3, 5, 1, 3, 5)
+
+
+def test_summary_is_numbered_by_the_element_at_which_its_window_ends() -> None:
+    summary = Timeline(1, delay=9, starts_at=9, future=9).summary(10)
+    assert (summary.delay, summary.starts_at, summary.past, summary.future) == (0, 9, 9, 0)
+
+
+def test_weakest_promise_wins() -> None:
+    assert worst("exact", "causal", "unpadded") == "causal"
+    assert worst("exact", "unpadded") == "unpadded"
+
+
+@pytest.mark.parametrize(("needs", "period"), [([3, 5, 2], 6), ([2], 2), ([10], 10), ([9, 10], 10), ([], 1)])
+def test_common_period(needs: list[int], period: int) -> None:
+    assert choose_period([(n, 1) for n in needs])[0] == period
+
+
+@given(st.lists(st.tuples(st.integers(2, MAX_PERIOD), st.integers(1, 1000)), min_size=1, max_size=5))
+def test_period_is_the_cheapest_of_all(needs: list[tuple[int, int]]) -> None:
+    period, counts = choose_period(needs)
+    assert all(period % c == 0 and c >= n for c, (n, _) in zip(counts, needs, strict=True))
+    cost = sum(c * b for c, (_, b) in zip(counts, needs, strict=True))
+    for other in range(max(n for n, _ in needs), MAX_PERIOD + 1):
+        divisors = [[d for d in range(n, other + 1) if other % d == 0] for n, _ in needs]
+        for choice in itertools.islice(itertools.product(*divisors), 500):
+            assert cost <= sum(c * b for c, (_, b) in zip(choice, needs, strict=True))
