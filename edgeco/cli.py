@@ -64,7 +64,7 @@ def build(out: Path, config: Path | None, arguments: tuple[str, ...], as_json: b
     MODEL is package.module:factory, file.py:factory, a zoo network (camera-motion, x3d_s, …), or a program saved by
     torch.export (.pt2). Fields come from the factory's attributes, then from --config, then from the flags.
     """
-    from edgeco.command import need_build_side
+    from edgeco.command import need_build_side, refuse_overwriting
     from edgeco.show.build import build_progress, show_built
     from edgeco.show.console import console, print_json
 
@@ -73,6 +73,9 @@ def build(out: Path, config: Path | None, arguments: tuple[str, ...], as_json: b
     from edgeco.spec import fields_from
 
     fields = fields_from(config, flags, arguments)
+    refuse_overwriting(
+        out, config, *(str(fields.get(k) or "").rsplit(":", 1)[0] for k in ("model", "weights", "labels"))
+    )
     with build_progress(console(stderr=True)) as say:
         report = library(fields, out, say)
     if as_json:
@@ -105,6 +108,7 @@ def run(
     '--jsonl -' standard output holds the lines alone and the summary goes to standard error. Ctrl-C ends the run after
     the frame in hand, with its summary.
     """
+    from edgeco.command import refuse_overwriting
     from edgeco.runtime.model import load
     from edgeco.runtime.run import Run
     from edgeco.runtime.sinks import JsonLines
@@ -112,6 +116,7 @@ def run(
     from edgeco.show.console import console, print_json
     from edgeco.show.measures import Changes, show_run
 
+    refuse_overwriting(jsonl, bundle, source)
     model = load(bundle, engine=engine, threads=threads)
     lines_only = jsonl == "-"
     out = console(stderr=lines_only)

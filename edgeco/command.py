@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 
 import click
 
-from edgeco.errors import EdgecoError, EngineError
+from edgeco.errors import EdgecoError, EngineError, SpecError
 
 UNEXPECTED = 70
 """Exit code of an error in edgeco itself."""
@@ -127,3 +127,16 @@ def need_build_side() -> None:
     missing = [name for name in ("torch", "onnx") if importlib.util.find_spec(name) is None]
     if missing:
         raise EngineError(f"building needs {' and '.join(missing)}: pip install 'edgeco[build]' on the workstation")
+
+
+def refuse_overwriting(output: str | os.PathLike[str] | None, *inputs: str | os.PathLike[str] | None) -> None:
+    """Refuse to write over a file that is being read.
+
+    Raises:
+        SpecError: `output` is one of `inputs`.
+    """
+    if output is None or not os.path.exists(output):
+        return
+    for given in inputs:
+        if given is not None and os.path.exists(given) and os.path.samefile(output, given):
+            raise SpecError(f"{output} would be overwritten while it is read; write to another file")

@@ -326,3 +326,16 @@ def test_the_process_says_nothing_else(bundle: str, tmp_path: Path) -> None:
     out, error = ran.communicate()
     assert (ran.returncode, out) == (4, b"")
     assert len(error.splitlines()) == 1 and error.startswith(b"edgeco: error: ")
+
+
+def test_a_file_that_is_read_is_never_written_over(tmp_path: Path) -> None:
+    movie = tmp_path / "movie.mp4"
+    movie.write_bytes(b"a recording")
+    bundle = str(tmp_path / "net.edgeco")
+    for arguments in (
+        ["run", bundle, "--source", str(movie), "--jsonl", str(movie)],
+        ["build", "camera-motion", "-o", str(movie), "--weights", str(movie)],
+    ):
+        result = CliRunner().invoke(main, arguments)
+        assert result.exit_code == 2 and "overwritten" in result.stderr, result.output
+    assert movie.read_bytes() == b"a recording"

@@ -12,6 +12,7 @@ from edgeco.continual.builder import StepBuilder
 from edgeco.continual.context import Context, Note, is_batch
 from edgeco.continual.history import History, Mark
 from edgeco.continual.registry import find
+from edgeco.continual.rows import check_rows
 from edgeco.continual.value import Kind, Value
 from edgeco.errors import ConversionError, EdgecoError, SpecError, UnsupportedOperator
 from edgeco.graph.layout import marked, plain
@@ -163,8 +164,13 @@ class _Walk:
                 op_name(node), "it draws random numbers", where(node), "Take it out of evaluation."
             )
         args = fx.node.map_aggregate((node.args, node.kwargs), single)
-        with torch.no_grad():
-            made = node.target(*args[0], **args[1])  # type: ignore[operator]
+        try:
+            with torch.no_grad():
+                made = node.target(*args[0], **args[1])  # type: ignore[operator]
+        except (RuntimeError, IndexError, TypeError, ValueError) as error:
+            raise ConversionError(
+                f"{op_name(node)} at {where(node)}: this constant cannot be computed ahead ({error}). Please report it."
+            ) from error
         if isinstance(made, Tensor):
             return Value(Kind.CONSTANT, plain(made.shape), tensor=made)
         return [Value(Kind.CONSTANT, plain(t.shape), tensor=t) for t in made]
@@ -216,7 +222,7 @@ class _Walk:
 
     def finish(self) -> StepGraph:
         """Align the outputs, close the graph, and describe the answers."""
-        nodes, answers = [], []
+        nodes, answers, row_axes = [], [], {}
         for name, source in self.clip.outputs.items():
             value = self.lookup(source)
             if value.kind is Kind.CONSTANT:
@@ -225,8 +231,10 @@ class _Walk:
                 raise ConversionError(
                     f"The output {name!r} has no batch axis: the network mixes its rows, which are separate streams."
                 )
+            value = self._whole_axes(value)
             delay = max(value.time.computable, 0)
             node = self.builder.at(value, delay)
+            row_axes[name] = value.graph_layout.batch or 0
             if node.op == "placeholder" or node in nodes:
                 node = self.builder.call(torch.ops.aten.clone.default, node)
             nodes.append(node)
@@ -236,8 +244,24 @@ class _Walk:
         for attribute, tensor in self.builder.tensors.items():
             root.register_buffer(attribute, tensor)
         module = fx.GraphModule(root, self.builder.graph, class_name="StepNetwork")
+        check_rows(module, self.clip.inputs, histories, row_axes, self.dtype)
         windows = [op_name(n) for n, v in self.values.items() if isinstance(v, Value) and v.kind is Kind.WINDOW]
         return StepGraph(module, histories, answers, period, marks, self.report, self.clip, self.dtype, windows)
+
+    def _whole_axes(self, value: Value) -> Value:
+        """An output that merges time into other axes as the clip network's own whole tensor, over a live window."""
+        axis = value.layout.time if value.kind is Kind.STREAM else None
+        if axis is None or value.layout.pure_time is not None:
+            return value
+        roles = [factor.role for factor in value.layout.axes[axis]]
+        if "batch" in roles and roles[-1] == "time":  # frames in the batch: an element per frame
+            return value
+        time, more = value.time, value.time.length - 1
+        delay = time.computable + more
+        whole = Timeline(
+            1, delay, time.first + delay - time.delay, time.past, time.future + more, exactness=time.exactness
+        )
+        return Value(Kind.WINDOW, value.layout, self.builder.window(value, delay), whole)
 
 
 def _answer(name: str, value: Value, delay: int) -> Answer:
@@ -246,10 +270,6 @@ def _answer(name: str, value: Value, delay: int) -> Answer:
     if axis is None:
         return Answer(name, timeline, 1, False, False)
     pure = value.layout.pure_time is not None
-    if not pure and value.layout.axes[axis][-1].role != "time":
-        raise ConversionError(
-            f"The output {name!r} merges time with other axes after it; return it before that reshape."
-        )
     return Answer(name, timeline, axis if pure else axis + 1, not pure, value.time.length > 1)
 
 

@@ -10,13 +10,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from edgeco.errors import EngineError
+from edgeco.errors import EngineError, SpecError
 
 if TYPE_CHECKING:
     from edgeco.engines.protocol import Engine
 
 NAMES = ("onnxruntime",)
 """Engines of this release, in the order that "auto" prefers them."""
+
+MOST_THREADS = 256
+"""Starting more takes minutes and helps nobody."""
 
 
 def open_engine(onnx: bytes, *, engine: str = "auto", threads: int | None = None) -> Engine:
@@ -28,10 +31,13 @@ def open_engine(onnx: bytes, *, engine: str = "auto", threads: int | None = None
         threads: processor threads to compute with; None for the physical cores this process may use.
 
     Raises:
+        SpecError: `threads` is out of all proportion.
         EngineError: no such engine, it is not installed, or it refuses the graph.
     """
     if engine not in ("auto", *NAMES):
         raise EngineError(f"there is no engine named {engine!r}; choose auto or {' or '.join(NAMES)}")
+    if threads is not None and threads > MOST_THREADS:
+        raise SpecError(f"threads is {threads}; at most {MOST_THREADS} are started, and one per core is best")
     from edgeco.engines.onnxruntime import OnnxRuntimeEngine
 
     return OnnxRuntimeEngine(onnx, threads=threads)

@@ -368,6 +368,22 @@ def layer_norm(c: Call) -> str:
     return c.writer.emit("LayerNormalization", c["input"].name, weight, *bias, axis=-len(shape), epsilon=c["eps"])
 
 
+@onnx_op(aten.group_norm, aten.instance_norm)
+def group_norm(c: Call) -> str:
+    w, dtype, shape = c.writer, c.result.dtype, c.first.shape
+    groups = c["num_groups"] if c.op == "group_norm" else shape[1]
+    folded = w.reshape(c.first.name, [-1, groups, math.prod(shape[1:]) // groups])
+    axis = w.ints([2])
+    centred = w.emit("Sub", folded, w.emit("ReduceMean", folded, axis, keepdims=1))
+    spread = w.emit("ReduceMean", w.emit("Mul", centred, centred), axis, keepdims=1)
+    normed = w.emit("Div", centred, w.emit("Sqrt", w.emit("Add", spread, w.scalar(c["eps"], dtype))))
+    name = w.reshape(normed, c.sizes(shape))
+    for op, given in (("Mul", c["weight"]), ("Add", c["bias"])):
+        if given is not None:
+            name = w.emit(op, name, w.reshape(given.name, [shape[1], *[1] * (len(shape) - 2)]))
+    return name
+
+
 @onnx_op(aten.rms_norm)
 def rms_norm(c: Call) -> str:
     w, dtype, shape = c.writer, c.result.dtype, list(c["normalized_shape"])

@@ -76,7 +76,11 @@ def where(node: fx.Node) -> str:
     frames = re.findall(r'File "([^"]+)", line (\d+), in [^\n]*\n\s*([^\n]*)', trace)
     own = [f for f in frames if "/torch/" not in f[0].replace("\\", "/")]
     if not own:
-        return f"an operator without a source line ({node.name})"
+        modules = list((node.meta.get("nn_module_stack") or {}).values())
+        if not modules or not modules[-1][0]:
+            return f"an operator without a source line ({node.name})"
+        kind = modules[-1][1]
+        return f"layer {modules[-1][0]!r} ({str(kind if isinstance(kind, str) else kind.__name__).rsplit('.', 1)[-1]})"
     path, line, code = own[-1]
     return f"{path}:{line} ({code.strip()})"
 
@@ -208,18 +212,23 @@ def _decompositions(graph: fx.Graph, known: Callable[[Any], bool] | None) -> dic
     return {target: table[target] for target in table if not known(target) and target.overloadpacket not in RECURRENT}
 
 
+_NOISY = ("torch._subclasses.fake_tensor", "torch.fx.experimental.symbolic_shapes", "torch.export", "torch._export")
+
+
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """PyTorch logs a traceback when a network does not accept a shape, which is an answer here and not a fault."""
-    logger = logging.getLogger("torch._subclasses.fake_tensor")
-    before = logger.level
-    logger.setLevel(logging.CRITICAL)
+    loggers = [logging.getLogger(name) for name in ("torch", *_NOISY)]
+    before = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        logger.setLevel(before)
+        for logger, level in zip(loggers, before, strict=True):
+            logger.setLevel(level)
 
 
 def _explain(error: Exception) -> str:

@@ -1,4 +1,4 @@
-"""How the camera moves, told from eighteen small gray frames: the demo network that ships with trained weights.
+"""How the camera moves, told from fourteen small gray frames: the demo network that ships with trained weights.
 
 The network is an ordinary PyTorch clip network. Every temporal kernel is unpadded and undilated with stride one, so
 the clip network applied to a sliding window and its step network see exactly the same frames and give the same answer
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 LABELS = ("still", "pan left", "pan right", "tilt up", "tilt down", "zoom in", "zoom out", "roll")
 """Class names in the order of the logits. They name the camera's own movement: in a pan left, content moves right."""
 
-CLIP_SHAPE = (1, 18, 48, 64)
+CLIP_SHAPE = (1, 14, 48, 64)
 """Channels, frames, height and width of one clip; the frame count is also the network's temporal receptive field."""
 
 FPS = 12.5

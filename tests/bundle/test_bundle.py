@@ -13,7 +13,6 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
-from safetensors.numpy import save
 from toy_bundle import STEPS, WEIGHT, Toy, toy_manifest, toy_members
 
 from edgeco.bundle import Manifest, archive, contents, open_bundle, write_bundle

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import edgeco
-from edgeco.errors import FrameError, SpecError
+from edgeco.errors import ConversionError, FrameError, SpecError
 
 
 class Functional(nn.Module):
@@ -165,7 +165,19 @@ class DeepManyAxes(nn.Module):
         return x[0, 0, 0].permute(1, 0, 2)
 
 
+class Assigned(nn.Module):
+    """Assignments to one position and to a slice, of a constant and of something computed."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = x * 2
+        y[:, 0] = 0.5
+        y[:, 1] += y[:, 2]
+        y[:, :, 0:0] = 1
+        return y[:, :, 1:] - y[:, :, :-1]
+
+
 KEEPING = {
+    "assigned": (Assigned(), (3, 8), 2),
     "batch inside": (BatchInside(), (3, 8), 2),
     "deep and of many axes": (DeepManyAxes(), (3, 30), 2),
     "functional": (Functional(), (3, 9, 4, 5), 2),
@@ -477,3 +489,42 @@ def test_another_batch_in_mid_stream_is_refused() -> None:
 def test_clip_and_time_axis_must_fit(clip: object, time_dim: object, said: str) -> None:
     with pytest.raises(SpecError, match=said):
         edgeco.convert(SharedWeights(), clip, time_dim=time_dim)  # type: ignore[arg-type]
+
+
+class AttentionOverRows(nn.Module):
+    """The classic mistake: attention that takes time for the first axis, which is the batch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.MultiheadAttention(4, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(x, x, x)[0]
+
+
+class RowsByRows(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        pooled = x.flatten(1)
+        return pooled @ pooled.t()
+
+
+class CentredRows(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.GroupNorm(1, 6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.norm(x)
+        return x - x.mean(0, keepdim=True)
+
+
+@pytest.mark.parametrize("net", [AttentionOverRows(), RowsByRows(), CentredRows()], ids=lambda n: type(n).__name__)
+def test_networks_that_mix_rows_are_refused_also_behind_a_window(net: nn.Module) -> None:
+    with pytest.raises(ConversionError, match="mixes the rows of"):
+        edgeco.convert(net, torch.zeros(1, 6, 4), time_dim=1 if isinstance(net, AttentionOverRows) else 2)
+
+
+def test_an_output_with_time_inside_an_axis_is_given_whole() -> None:
+    torch.manual_seed(12)
+    net = nn.Sequential(nn.Conv1d(3, 4, 3), nn.Flatten()).double().eval()
+    assert_windows(net, (3, 8))

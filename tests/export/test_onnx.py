@@ -28,7 +28,9 @@ def exported(net: nn.Module, clip: tuple[int, ...], time_dim: int = 2) -> tuple[
     return step, export_onnx(step)
 
 
-def differences(net: nn.Module, clip: tuple[int, ...], time_dim: int = 2, steps: int = 60, rows: int = 1) -> dict[str, float]:
+def differences(
+    net: nn.Module, clip: tuple[int, ...], time_dim: int = 2, steps: int = 60, rows: int = 1
+) -> dict[str, float]:
     """Greatest difference between engine and torch runner over a stream, relative, for every output."""
     step, made = exported(net, clip, time_dim)
     program = StepProgram(net, step)
@@ -88,6 +90,7 @@ OPERATORS = {
     "logit": lambda x: torch.logit(x.sigmoid()),
     "unit": lambda x: F.normalize(x, dim=1),
     "cosine": lambda x: F.cosine_similarity(x, x * 2 + 1, dim=1),
+    "group norm": lambda x: F.group_norm(x.permute(0, 2, 1, 3).flatten(0, 1), 2).unflatten(0, (-1, 5)).transpose(1, 2),
     "layer norm": lambda x: F.layer_norm(x, (6,)),
     "rms norm": lambda x: F.rms_norm(x, (6,)),
     "extremes": lambda x: x.amax(-1) + x.amin(-1) + x.max(-1).values - x.abs().min(dim=-1)[0],

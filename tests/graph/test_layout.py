@@ -1,4 +1,4 @@
-"""Axes as factors: reshape, permute, split and merge keep time and batch visible, and the step form lacks time alone."""
+"""Axes as factors: reshape, permute, split and merge keep time and batch visible; the step form lacks time alone."""
 
 from __future__ import annotations
 

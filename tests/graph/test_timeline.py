@@ -35,7 +35,10 @@ def test_padding_and_slicing_only_renumber() -> None:
 
 
 def test_merge_waits_for_the_latest_and_sees_the_widest() -> None:
-    early, late = Timeline(8, delay=1, starts_at=1, past=1, future=1), Timeline(8, delay=3, starts_at=5, past=0, future=3)
+    early, late = (
+        Timeline(8, delay=1, starts_at=1, past=1, future=1),
+        Timeline(8, delay=3, starts_at=5, past=0, future=3),
+    )
     both = merged([early, late], 3, 8)
     assert (both.delay, both.starts_at, both.past, both.future, both.receptive_field) == (3, 5, 1, 3, 5)
 

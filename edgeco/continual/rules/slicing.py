@@ -6,7 +6,7 @@ import operator
 from typing import Any
 
 from edgeco.continual.builder import aten
-from edgeco.continual.context import Context
+from edgeco.continual.context import Context, constant, is_batch
 from edgeco.continual.registry import rule
 from edgeco.continual.rules.pointwise import time_offset, with_summaries, without_time
 from edgeco.continual.rules.shape import viewed
@@ -255,10 +255,34 @@ def _cut(ctx: Context, value: Value, axis: int, start: int, end: int) -> Value:
     return Value(Kind.CONSTANT, value.layout.with_axis(axis, ()).with_size(axis, end - start), tensor=made)
 
 
+@rule(aten.select_scatter)
+def select_scatter(ctx: Context) -> Value | list[Value]:
+    """Writing into one position of an axis, as ``y[:, 0] = …`` becomes."""
+    base, source = ctx.args["self"], ctx.args["src"]
+    axis = ctx.args["dim"] % len(ctx.shape)
+    size = ctx.shape[axis]
+    index = ctx.args["index"] % size
+    if Kind.WINDOW in (base.kind, source.kind):
+        return ctx.window()
+    if axis == base.layout.batch:
+        ctx.refuse("it writes into one row of the batch", "Each row is a stream of its own: write into all rows alike.")
+    if source.kind is Kind.STREAM:
+        lifted = viewed(ctx, source, source.layout.insert(axis))
+    elif source.tensor is not None:
+        lifted = constant(source.tensor.unsqueeze(axis))
+    else:
+        return ctx.window("writing a value that is not known")
+    parts = [_cut(ctx, base, axis, 0, index), lifted, _cut(ctx, base, axis, index + 1, size)]
+    return _joined(ctx, [p for p in parts if p.layout.shape[axis]], axis)
+
+
 @rule(aten.copy)
 def copy(ctx: Context) -> Value | list[Value]:
-    """Assignment to a whole tensor: what is assigned, if it need not be spread."""
-    source = ctx.args["src"]
-    if source.layout.shape != ctx.shape and source.kind is Kind.STREAM:
-        ctx.refuse("assigning a smaller tensor", "Expand the right-hand side to the shape it is assigned to.")
-    return source  # type: ignore[no-any-return]
+    """Assignment to a whole tensor: what is assigned, spread where it is a constant."""
+    source: Value = ctx.args["src"]
+    if source.layout.shape == ctx.shape or source.kind is Kind.WINDOW:
+        return source
+    if source.tensor is None:
+        ctx.refuse("it assigns a smaller tensor", "Expand the right-hand side to the shape it is assigned to.")
+    sizes = [1 if is_batch(n, ctx.builder.batch) else n for n in ctx.shape]
+    return constant(source.tensor.expand(sizes))
