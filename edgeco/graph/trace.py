@@ -71,18 +71,20 @@ class ClipGraph:
 
 
 def where(node: fx.Node) -> str:
-    """``file:line (code)`` of the innermost frame of the user's own source that called a node."""
+    """``file:line (code), layer 'name'`` of the user's own forward that called a node.
+
+    PyTorch records lines of forward methods alone; which of several layers behind such a line it was, the layer's name
+    tells.
+    """
     trace = node.meta.get("stack_trace") or ""
     frames = re.findall(r'File "([^"]+)", line (\d+), in [^\n]*\n\s*([^\n]*)', trace)
     own = [f for f in frames if "/torch/" not in f[0].replace("\\", "/")]
+    modules = list((node.meta.get("nn_module_stack") or {}).values())
+    layer = f"layer {modules[-1][0]!r}" if modules and modules[-1][0] else ""
     if not own:
-        modules = list((node.meta.get("nn_module_stack") or {}).values())
-        if not modules or not modules[-1][0]:
-            return f"an operator without a source line ({node.name})"
-        kind = modules[-1][1]
-        return f"layer {modules[-1][0]!r} ({str(kind if isinstance(kind, str) else kind.__name__).rsplit('.', 1)[-1]})"
+        return layer or f"an operator without a source line ({node.name})"
     path, line, code = own[-1]
-    return f"{path}:{line} ({code.strip()})"
+    return f"{path}:{line} ({code.strip()})" + (f", {layer}" if layer else "")
 
 
 def op_name(node: fx.Node) -> str:

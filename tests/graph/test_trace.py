@@ -28,7 +28,13 @@ def test_nodes_know_the_users_line() -> None:
     graph = trace_network(Plain(nn.Conv1d(2, 3, 3)), torch.zeros(1, 2, 8))
     convolution = next(n for n in graph.graph.nodes if "conv1d" in str(n.target))
     assert HERE in where(convolution) and "return self.layer(x) * 2" in where(convolution)
+    assert where(convolution).endswith("layer 'layer'")
     assert graph.pinned is None and graph.length == 8
+
+
+def test_a_layer_of_a_bare_sequence_is_named() -> None:
+    with pytest.raises(UnsupportedOperator, match="at layer '1': stride 2 in time"):
+        edgeco.convert(nn.Sequential(nn.ReLU(), nn.MaxPool1d(2)), torch.zeros(1, 2, 8))
 
 
 def test_cost_counts_multiply_accumulates_of_one_row() -> None:
