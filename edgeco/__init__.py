@@ -17,7 +17,7 @@ _FACE = {
     "convert": "edgeco.continual.program",
     "StepProgram": "edgeco.continual.program",
     "rule": "edgeco.continual.registry",
-    "build": "edgeco.build",
+    "build": "edgeco.building",
     "BuildSpec": "edgeco.spec",
     "load": "edgeco.runtime.model",
     "open_source": "edgeco.runtime.sources",
@@ -26,7 +26,7 @@ _FACE = {
 __all__ = ["EdgecoError", "__version__", *_FACE]
 
 if TYPE_CHECKING:
-    from edgeco.build import build
+    from edgeco.building import build
     from edgeco.continual.program import StepProgram, convert
     from edgeco.continual.registry import rule
     from edgeco.runtime.model import load

@@ -69,7 +69,7 @@ def build(out: Path, config: Path | None, arguments: tuple[str, ...], as_json: b
     from edgeco.show.console import console, print_json
 
     need_build_side()
-    from edgeco.build import build as library
+    from edgeco.building import build as library
     from edgeco.spec import fields_from
 
     fields = fields_from(config, flags, arguments)

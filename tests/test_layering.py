@@ -17,7 +17,7 @@ PACKAGE = ROOT / "edgeco"
 BOTH = {"bundle", "errors", "files"}
 RUN = {"engines", "runtime"}
 FRONT = {"show", "command", "cli"}
-BUILD = {"graph", "continual", "export", "models", "train", "build", "factory", "spec"}
+BUILD = {"graph", "continual", "export", "models", "train", "building", "factory", "spec"}
 
 HEAVY_BUILD = {"torch", "onnx", "onnxscript"}
 """Packages that the run side does without."""
@@ -28,9 +28,9 @@ MAY_USE: dict[str, set[str]] = {
     "bundle": {"files", "errors"},
     "engines": {"bundle", "files", "errors"},
     "runtime": {"engines", "bundle", "files", "errors"},
-    "show": {"runtime", "engines", "bundle", "files", "errors", "command", "build"},
+    "show": {"runtime", "engines", "bundle", "files", "errors", "command", "building"},
     "command": {"errors"},
-    "cli": {"show", "command", "runtime", "engines", "bundle", "files", "errors", "build", "spec"},
+    "cli": {"show", "command", "runtime", "engines", "bundle", "files", "errors", "building", "spec"},
     "graph": {"errors"},
     "continual": {"graph", "errors"},
     "models": {"errors"},
@@ -38,11 +38,11 @@ MAY_USE: dict[str, set[str]] = {
     "factory": {"models", "spec", "files", "errors"},
     "export": {"continual", "graph", "spec", "runtime", "engines", "bundle", "files", "errors"},
     "train": {"models", "runtime", "engines", "bundle", "files", "errors"},
-    "build": {"factory", "spec", "export", "continual", "graph", "runtime", "engines", "bundle", "files", "errors"},
+    "building": {"factory", "spec", "export", "continual", "graph", "runtime", "engines", "bundle", "files", "errors"},
 }
 """Which parts each part may import besides itself. A new part must be entered here, with its place in the order."""
 
-LAZY = {("show", "build"), ("cli", "build"), ("cli", "spec")}
+LAZY = {("show", "building"), ("cli", "building"), ("cli", "spec")}
 """Allowed only where it costs nothing until it is used: inside a function, or for type checkers."""
 
 ENGINE_FACE = {
@@ -203,12 +203,12 @@ def test_the_walls_would_be_noticed(tmp_path: Path) -> None:
     path.write_text(
         "from __future__ import annotations\n"
         "import torch.nn\n"
-        "from edgeco import build\n"
+        "from edgeco import building\n"
         "from typing import TYPE_CHECKING\n"
         "if TYPE_CHECKING:\n    import onnx\n"
         "def f():\n    from edgeco.runtime import run\n"
         "try:\n    import cv2\nexcept ImportError:\n    pass\n"
     )
     found = {(name, lazy) for name, lazy, _ in imports(path)}
-    assert {("torch.nn", False), ("edgeco.build", False), ("onnx", True), ("cv2", False)} <= found
+    assert {("torch.nn", False), ("edgeco.building", False), ("onnx", True), ("cv2", False)} <= found
     assert {("edgeco.runtime", True), ("edgeco.runtime.run", True)} <= found

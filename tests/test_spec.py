@@ -12,7 +12,7 @@ sys.path.insert(0, str(Path(__file__).parent / "helpers"))
 
 from builders import one_sentence, written
 
-from edgeco.build import resolve
+from edgeco.building import resolve
 from edgeco.errors import SpecError
 from edgeco.spec import BuildSpec, make_spec, read_labels, read_spec
 

@@ -14,7 +14,7 @@ from rich.table import Table
 from edgeco.show.console import count_text, facts, plain, table
 
 if TYPE_CHECKING:
-    from edgeco.build import BuildReport
+    from edgeco.building import BuildReport
 
 MEANING = {
     "exact": "answers equal the clip network's on the last frames",

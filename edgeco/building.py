@@ -2,6 +2,8 @@
 
 trace, fold norms and frames, derive the step network, hold it against the clip network, export, hold the export
 against the step network, write the bundle. Each gate refuses to go on.
+
+It is not called ``build``: importing the module would then put it in the place of ``edgeco.build``, the function.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ from builders import PictureNet, one_sentence, written
 from torch import Tensor, nn
 
 import edgeco
-from edgeco.build import build
+from edgeco.building import build
 from edgeco.bundle import open_bundle
 from edgeco.errors import CheckFailed, ConversionError, EdgecoError, SpecError, WeightsError, WriteError
 from edgeco.runtime.frame import Frame
@@ -272,7 +272,7 @@ class TestRefusals:
     def test_a_gate_that_finds_a_difference(self, monkeypatch: pytest.MonkeyPatch) -> None:
         for limit in ("STEP_TOLERANCE", "ENGINE_TOLERANCE"):
             with monkeypatch.context() as patch:
-                patch.setattr(f"edgeco.build.{limit}", -1.0)
+                patch.setattr(f"edgeco.building.{limit}", -1.0)
                 assert "nothing was written" in self.refused(CheckFailed)
 
     def test_a_place_that_cannot_be_written_is_found_before_the_work(self) -> None:
