@@ -54,6 +54,10 @@ def network(size: str = "x3d_s", pixels: int = 160, seed: int = 0) -> nn.Module:
     return net.eval()
 
 
+SETTLE = 0.4
+"""Seconds a contestant runs untimed in each round: OpenMP's threads spin 0.2 s after another's work, on its cores."""
+
+
 @dataclass
 class Contestant:
     """One way to answer a new frame, and how long it took in each round (seconds)."""
@@ -66,10 +70,13 @@ class Contestant:
     rounds: list[float] = field(default_factory=list)
 
     def measure(self) -> None:
-        """One round: after `warm` runs of its own, for the caches and the threads still hold another's work."""
+        """One round: after untimed runs of its own, for caches and spinning threads are still another's."""
         assert self.run is not None
-        for _ in range(self.warm):
+        settled = time.perf_counter() + SETTLE
+        runs = 0
+        while runs < self.warm or time.perf_counter() < settled:
             self.run()
+            runs += 1
         took = []
         for _ in range(self.timed):
             start = time.perf_counter()
