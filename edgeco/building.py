@@ -22,20 +22,20 @@ from torch import Tensor, nn
 from edgeco import __version__
 from edgeco.bundle import write_bundle
 from edgeco.bundle.manifest import SCHEMA_VERSION, Manifest, Preprocessing
-from edgeco.continual.convert import Answer, StepGraph, convert_graph, trace_network
+from edgeco.continual.convert import StepGraph, convert_graph, trace_network
 from edgeco.continual.program import StepProgram
-from edgeco.errors import CheckFailed, ConversionError, SpecError, WriteError
+from edgeco.errors import CheckFailed, SpecError, WriteError
 from edgeco.export.check import rollout
+from edgeco.export.compare import Comparison
 from edgeco.export.fold import fold_norms
 from edgeco.export.frame_input import FrameInput, fold_frame
 from edgeco.export.onnx import Exported, export_onnx
 from edgeco.export.package import check_labels, manifest_of, members_of, outputs_of
+from edgeco.export.widen import widen_depthwise
 from edgeco.factory import carried_fields, find_factory, load_weights, make_network
 from edgeco.graph.cost import layer_costs
 from edgeco.spec import BuildSpec, make_spec, read_labels
 
-STEP_TOLERANCE = 1e-3
-"""Greatest difference between step and clip network that the build accepts, relative to the answers' magnitude."""
 ENGINE_TOLERANCE = 1e-4
 """Likewise between the exported graph in ONNX Runtime and the torch runner."""
 
@@ -56,6 +56,7 @@ class BuildReport:
         step_difference: step network against clip network on one clip padded as the clip network pads it, relative.
         engine_difference: exported graph against the torch runner over the golden frames, relative.
         folded_norms: batch norms folded into convolutions.
+        widened_depthwise: depthwise convolutions widened with zero channels to whole blocks.
         clip_layers, step_layers: multiply-accumulates per layer.
     """
 
@@ -66,6 +67,7 @@ class BuildReport:
     step_difference: float
     engine_difference: float
     folded_norms: int
+    widened_depthwise: int
     receptive_field: int
     delay: int
     valid_from: int
@@ -141,8 +143,9 @@ def build(
     step_difference = work.compare()
     say("answering the golden frames")
     frames, answers = work.golden()
+    macs = sum(layer.macs for layer in work.clip_layers)
     manifest = manifest_of(
-        work.name, spec, work.graph, work.preprocessing, labels, work.parameters(), _provenance(spec)
+        work.name, spec, work.graph, work.preprocessing, labels, work.parameters(), macs, _provenance(spec)
     )
     engine_difference = _engine_gate(exported, manifest, frames, answers)
     report = work.report(str(out), manifest, step_difference, engine_difference)
@@ -190,9 +193,11 @@ class _Work:
         self.preprocessing: Preprocessing | None = None
 
     def derive(self) -> None:
-        """Trace, fold, and derive the step graph."""
+        """Trace, fold, widen, and derive the step graph."""
         clip = trace_network(self.net, torch.zeros(1, *self.clip_shape), self.spec.time_dim)
         self.folded = fold_norms(clip)
+        self.clip_layers = layer_costs(clip.graph, clip.batch)  # of the user's network, not of the widened one
+        self.widened = widen_depthwise(clip)
         if self.image:
             colour = self.spec.colour or ("gray" if self.clip_shape[0] == 1 else "rgb")
             self.frame = fold_frame(clip, self.mean, self.std, colour)
@@ -210,63 +215,22 @@ class _Work:
         self.program = StepProgram(self.net, self.graph)
 
     def compare(self) -> float:
-        """The greatest difference of the step network from the clip network, relative to the answers' magnitude.
-
-        One clip through both networks; the stream is ended as the clip network pads it, so that they must agree. A
-        causal network, which sees the past where the clip network sees all of the clip, is measured and not judged.
-        """
+        """The step network, at the network's own window, against the clip network: relative, or CheckFailed."""
         program = StepProgram(self.net, self.plain)
-        if program.exactness == "causal":
-            return self._causal_difference(program)
-        raw = self._random(self.clip_shape[self.spec.time_dim - 1])
-        with torch.no_grad():
-            expected = self._clip_answers(raw)
-            given = _tensors(program.forward_steps(self._entering(raw), pad_end=True))
-        difference = max(
-            _relative(_first(g, e, a), e) for g, e, a in zip(given, expected, program.answers, strict=True)
+        make = self._pixels if self.image else self._numbers
+        comparison = Comparison(
+            self.net, program, self.spec.time_dim, self.clip_shape, make, self._normalised, self._entering
         )
-        if not difference <= STEP_TOLERANCE:
-            raise CheckFailed(
-                f"The step network differs from the clip network by {difference:.2g} on one clip, where "
-                f"{STEP_TOLERANCE:g} is accepted; nothing was written. Please report this network."
-            )
-        return difference
+        return comparison.difference()
 
-    def _causal_difference(self, program: StepProgram) -> float:
-        """The newest answers of a stream against the clip network on the frames that they describe."""
-        clip = self.clip_shape[self.spec.time_dim - 1]
-        frames = max(clip, *(max(a.timeline.starts_at, a.timeline.delay) + 1 for a in program.answers))
-        raw = self._random(frames)
-        with torch.no_grad():
-            given = _tensors(program.forward_steps(self._entering(raw)))
-            worst = 0.0
-            for at, (answer, made) in enumerate(zip(program.answers, given, strict=True)):
-                described = frames - 1 - answer.timeline.delay
-                start = min(frames - clip, described)
-                expected = self._clip_answers(raw.narrow(self.spec.time_dim, start, clip))[at]
-                newest, wanted = _newest(made, expected, answer, frames - answer.timeline.starts_at, described - start)
-                worst = max(worst, _relative(newest, wanted))
-        return worst
+    def _pixels(self, shape: list[int]) -> Tensor:
+        return torch.randint(0, 256, shape, generator=self._generator()).float()
 
-    def _random(self, frames: int) -> Tensor:
-        """Two recordings of pixels or numbers."""
-        generator = torch.Generator().manual_seed(self.spec.seed)
-        shape = [2, *self.clip_shape]
-        shape[self.spec.time_dim] = frames
-        return (
-            torch.randint(0, 256, shape, generator=generator).float()
-            if self.image
-            else torch.randn(shape, generator=generator)
-        )
+    def _numbers(self, shape: list[int]) -> Tensor:
+        return torch.randn(shape, generator=self._generator())
 
-    def _clip_answers(self, raw: Tensor) -> list[Tensor]:
-        """What the clip network itself answers."""
-        expected = _tensors(self.net(self._normalised(raw)))
-        if not all(bool(torch.isfinite(e).all()) for e in expected):
-            raise ConversionError(
-                "The network answers a clip of ordinary values with NaN or infinity; check its weights."
-            )
-        return expected
+    def _generator(self) -> torch.Generator:
+        return torch.Generator().manual_seed(self.spec.seed)
 
     def _normalised(self, raw: Tensor) -> Tensor:
         """What the clip network takes for pixels 0 … 255 in its own colour order."""
@@ -313,15 +277,16 @@ class _Work:
 
     def report(self, path: str, manifest: Manifest, step: float, engine: float) -> BuildReport:
         """The build report."""
-        clip = self.graph.clip
+        batch = self.graph.clip.batch
         return BuildReport(
             name=self.name,
             path=os.path.basename(path),
             exactness=self.program.exactness,
-            pinned=clip.pinned,
+            pinned=self.graph.clip.pinned,
             step_difference=step,
             engine_difference=engine,
             folded_norms=self.folded,
+            widened_depthwise=self.widened,
             receptive_field=self.program.receptive_field,
             delay=self.program.delay,
             valid_from=self.program.valid_from,
@@ -329,8 +294,8 @@ class _Work:
             step_macs=manifest.costs.step_macs,
             parameters=manifest.costs.parameters,
             lines=[{**asdict(note), "where": _short(note.where)} for note in self.graph.report],
-            clip_layers=[{**asdict(c), "where": _short(c.where)} for c in layer_costs(clip.graph, clip.batch)],
-            step_layers=[{"op": c.op, "macs": c.macs} for c in layer_costs(self.graph.module.graph, clip.batch)],
+            clip_layers=[{**asdict(c), "where": _short(c.where)} for c in self.clip_layers],
+            step_layers=[{"op": c.op, "macs": c.macs} for c in layer_costs(self.graph.module.graph, batch)],
         )
 
 
@@ -357,34 +322,6 @@ def _golden_frames(seed: int, steps: int, shape: tuple[int, ...], image: bool) -
         return rng.standard_normal((steps, *shape)).astype(np.float32)
     coarse = rng.integers(0, 256, (steps, -(-shape[0] // 8), -(-shape[1] // 8), shape[2]))
     return coarse.repeat(8, 1).repeat(8, 2)[:, : shape[0], : shape[1]].astype(np.uint8)
-
-
-def _tensors(made: Any) -> list[Tensor]:
-    found, _ = torch.utils._pytree.tree_flatten(made)
-    return found
-
-
-def _first(given: Tensor | None, expected: Tensor, answer: Answer) -> Tensor:
-    """The stream's answer to the first clip, in the shape the clip network gives it."""
-    if given is None:
-        raise ConversionError("The step network gave no answer to a whole clip. Please report this network.")
-    if given.shape == expected.shape:
-        return given
-    return given.select(answer.stack_dim, 0).reshape(expected.shape)
-
-
-def _newest(given: Tensor, expected: Tensor, answer: Answer, steps: int, index: int) -> tuple[Tensor, Tensor]:
-    """The last of `steps` answers, and what the clip network says in its place: its element `index` of several."""
-    axis = answer.stack_dim
-    if answer.folded:
-        given = given.unflatten(axis - 1, (-1, steps))
-        expected = expected.unflatten(axis - 1, (given.shape[axis - 1], -1))
-    newest = given.select(axis, -1)
-    return newest, expected.select(axis, index) if answer.per_element else expected.reshape(newest.shape)
-
-
-def _relative(given: Tensor, expected: Tensor) -> float:
-    return float((given - expected).abs().max() / expected.abs().max().clamp_min(1e-12))
 
 
 def _engine_gate(

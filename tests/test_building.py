@@ -270,9 +270,9 @@ class TestRefusals:
         assert "was saved for a batch of 2 only" in said and "dynamic_shapes={'x': {0:" in said
 
     def test_a_gate_that_finds_a_difference(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        for limit in ("STEP_TOLERANCE", "ENGINE_TOLERANCE"):
+        for limit in ("export.compare.STEP_TOLERANCE", "building.ENGINE_TOLERANCE"):
             with monkeypatch.context() as patch:
-                patch.setattr(f"edgeco.building.{limit}", -1.0)
+                patch.setattr(f"edgeco.{limit}", -1.0)
                 assert "nothing was written" in self.refused(CheckFailed)
 
     def test_a_place_that_cannot_be_written_is_found_before_the_work(self) -> None:

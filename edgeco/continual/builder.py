@@ -153,9 +153,9 @@ class StepBuilder:
                 return draft
         layout = value.graph_layout
         shape = self._element_shape(layout, flat=mode != "ages")
-        needs = timeline.starts_at if border is None else 1 << 40
+        needs = (timeline.starts_at, timeline.ends_at(0)) if border is None else (1 << 40, -1 << 40)
         draft = Draft(
-            base, mode, shape, self.dtype, self._rows_per_stream(layout), border, timeline.starts_at, timeline, needs
+            base, mode, shape, self.dtype, self._rows_per_stream(layout), border, timeline.starts_at, timeline, *needs
         )
         self.drafts.append(draft)
         return draft
@@ -307,7 +307,7 @@ def _settle(name: str, draft: Draft, slots: int | None) -> History:
         starts_at=draft.starts_at,
         rows_per_stream=draft.rows_per_stream,
         buffers=slots or (draft.depth if storage == "ring" else 2 * draft.depth),
-        ends=draft.ends,
+        ends=None if draft.border is None else draft.ends,
     )
 
 

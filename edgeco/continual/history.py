@@ -27,7 +27,7 @@ class Draft:
     Attributes:
         base: node of the step graph whose element is kept, stored as (rows * rows_per_stream, *shape).
         mode: single ages; the whole past in any order; the whole past in order.
-        needs_from: first step whose element some reader needs as computed, not as border.
+        needs_from, needs_until: steps between which some reader needs elements as computed, not as border.
         ends: timeline that tells where a recording's elements end.
         reads: node standing for the element of each age (mode "ages").
         past: node standing for the past as one tensor (other modes).
@@ -43,6 +43,7 @@ class Draft:
     starts_at: int
     ends: Timeline
     needs_from: int
+    needs_until: int
     depth: int = 1
     reads: dict[int, fx.Node] = field(default_factory=dict)
     past: fx.Node | None = None
@@ -51,9 +52,10 @@ class Draft:
     def serves(self, border: float | None, timeline: Timeline) -> bool:
         """Whether a reader that wants `border` before ``timeline.starts_at`` may read this history (and join it)."""
         if border is None:
-            return self.border is None or self.starts_at <= timeline.starts_at
+            inside = self.starts_at <= timeline.starts_at and timeline.ends_at(0) <= self.ends.ends_at(0)
+            return self.border is None or inside
         if self.border is None:
-            return timeline.starts_at <= self.needs_from
+            return timeline.starts_at <= self.needs_from and self.needs_until <= timeline.ends_at(0)
         same_span = self.starts_at == timeline.starts_at and self.ends.ends_at(0) == timeline.ends_at(0)
         return self.border == border and same_span
 
@@ -63,6 +65,7 @@ class Draft:
             self.border, self.starts_at, self.ends = border, timeline.starts_at, timeline
         if border is None:
             self.needs_from = min(self.needs_from, timeline.starts_at)
+            self.needs_until = max(self.needs_until, timeline.ends_at(0))
 
     @property
     def bytes(self) -> int:
@@ -94,7 +97,7 @@ class History:
         border: what lies before the first element.
         starts_at: what is written before this step counts as border.
         buffers: buffers a runtime keeps.
-        ends: timeline that tells where a recording's elements end.
+        ends: timeline that tells where a recording's elements end; None where no reader looks beyond.
     """
 
     name: str
@@ -107,7 +110,7 @@ class History:
     starts_at: int
     rows_per_stream: int
     buffers: int
-    ends: Timeline
+    ends: Timeline | None
 
     @property
     def inputs(self) -> tuple[str, ...]:

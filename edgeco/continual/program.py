@@ -113,7 +113,8 @@ class StepProgram(nn.Module):
         histories = {}
         for history, new in zip(self.histories, writes, strict=True):
             outside = state.steps < history.starts_at
-            outside |= extra is not None and state.steps >= history.ends.ends_at(extra)
+            if extra is not None and history.ends is not None:
+                outside |= state.steps >= history.ends.ends_at(extra)
             element = torch.full_like(new, history.border) if outside else new
             histories[history.name] = (element, *state.histories[history.name][:-1])
         return list(answers), State(histories, state.steps + 1)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from torch import Tensor, fx
+from torch import fx
 
 from edgeco.continual.builder import aten
 from edgeco.continual.rules.normalisation import scale_and_shift
+from edgeco.export.edit import add_tensor, groups_of, known
 from edgeco.graph.trace import ClipGraph
 
-_CONVOLUTIONS = (aten.conv1d.default, aten.conv2d.default, aten.conv3d.default)
 _NORMS = (aten.batch_norm.default, aten._native_batch_norm_legit_no_training.default)
 
 
@@ -19,7 +19,7 @@ def fold_norms(clip: ClipGraph) -> int:
         if node.target not in _NORMS:
             continue
         source = node.args[0]
-        if not isinstance(source, fx.Node) or source.target not in _CONVOLUTIONS or len(source.users) != 1:
+        if not isinstance(source, fx.Node) or not groups_of(source) or len(source.users) != 1:
             continue
         if node.target is aten.batch_norm.default and node.args[5]:
             continue  # it uses the statistics of the batch
@@ -29,19 +29,15 @@ def fold_norms(clip: ClipGraph) -> int:
     return folded
 
 
-def _known(clip: ClipGraph, argument: object) -> Tensor | None:
-    return clip.tensors[argument.name] if isinstance(argument, fx.Node) and argument.name in clip.tensors else None
-
-
 def _fold(clip: ClipGraph, convolution: fx.Node, norm: fx.Node) -> None:
     functional = norm.target is aten._native_batch_norm_legit_no_training.default
     eps = float(norm.args[6] if functional else norm.args[7])  # type: ignore[arg-type]
-    weight, bias, mean, variance = (_known(clip, norm.args[i]) for i in (1, 2, 3, 4))
-    kernel = _known(clip, convolution.args[1])
+    weight, bias, mean, variance = (known(clip, norm.args[i]) for i in (1, 2, 3, 4))
+    kernel = known(clip, convolution.args[1])
     if mean is None or variance is None or kernel is None:
         return
     scale, shift = scale_and_shift(weight, bias, mean.double(), variance.double(), eps)
-    before = _known(clip, convolution.args[2]) if len(convolution.args) > 2 else None
+    before = known(clip, convolution.args[2]) if len(convolution.args) > 2 else None
     if before is not None:
         shift = shift + before.double() * scale
     column = scale.reshape(-1, *[1] * (kernel.ndim - 1))
@@ -54,13 +50,3 @@ def _fold(clip: ClipGraph, convolution: fx.Node, norm: fx.Node) -> None:
         return
     for user in list(norm.users):
         user.replace_all_uses_with(convolution)
-
-
-def add_tensor(clip: ClipGraph, name: str, tensor: Tensor) -> fx.Node:
-    """A new constant of the clip graph."""
-    first = next(iter(clip.graph.nodes))
-    with clip.graph.inserting_before(first):
-        node = clip.graph.placeholder(name)
-    node.meta["val"] = tensor
-    clip.tensors[node.name] = tensor.detach()
-    return node

@@ -14,7 +14,7 @@ from torch import fx
 
 from edgeco.continual.builder import aten
 from edgeco.errors import SpecError
-from edgeco.export.fold import _CONVOLUTIONS, add_tensor
+from edgeco.export.edit import add_tensor, groups_of, known
 from edgeco.graph.trace import ClipGraph
 
 
@@ -47,7 +47,7 @@ def fold_frame(clip: ClipGraph, mean: Sequence[float], std: Sequence[float], col
         raise SpecError(f"std is {tuple(std)}; give positive numbers, as pixels are divided by them.")
     scale = torch.tensor([1.0 / (255.0 * s) for s in stds], dtype=torch.float64)
     readers = list(node.users)
-    flip = colour == "rgb" and channels == 3 and all(_groups(r) == 1 for r in readers)
+    flip = colour == "rgb" and channels == 3 and all(groups_of(r) == 1 for r in readers)
     if readers and all(_takes_channels(clip, r, node) for r in readers):
         for reader in readers:
             _scale_kernel(clip, reader, scale, flip)
@@ -63,19 +63,14 @@ def _per_channel(numbers: Sequence[float], channels: int, name: str) -> list[flo
 
 
 def _takes_channels(clip: ClipGraph, reader: fx.Node, node: fx.Node) -> bool:
-    kernel = reader.args[1] if reader.target in _CONVOLUTIONS else None
-    return isinstance(kernel, fx.Node) and kernel.name in clip.tensors and reader.args[0] is node
-
-
-def _groups(reader: fx.Node) -> int:
-    return int(reader.args[6]) if len(reader.args) > 6 else 1  # type: ignore[arg-type]
+    return bool(groups_of(reader)) and known(clip, reader.args[1]) is not None and reader.args[0] is node
 
 
 def _scale_kernel(clip: ClipGraph, reader: fx.Node, scale: torch.Tensor, flip: bool) -> None:
     place = reader.args[1]
     assert isinstance(place, fx.Node)
     kernel = clip.tensors[place.name]
-    groups = _groups(reader)
+    groups = groups_of(reader)
     per_group = scale.reshape(groups, -1).repeat_interleave(kernel.shape[0] // groups, 0)
     made = kernel.double() * per_group.reshape(*per_group.shape, *[1] * (kernel.ndim - 2))
     if flip:

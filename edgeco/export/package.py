@@ -64,6 +64,7 @@ def manifest_of(
     preprocessing: records.Preprocessing | None,
     labels: tuple[str, ...] | None,
     parameters: int,
+    clip_macs: int,
     provenance: dict[str, Any],
 ) -> records.Manifest:
     """The manifest, but for variants, golden frames and members."""
@@ -105,7 +106,7 @@ def manifest_of(
         golden=records.Golden(member=GOLDEN, steps=1),
         costs=records.Costs(
             parameters=parameters,
-            clip_macs=total_macs(step.clip.graph, batch),
+            clip_macs=clip_macs,
             step_macs=total_macs(step.module.graph, batch),
             state_bytes=state,
         ),

@@ -68,6 +68,7 @@ def report_tables(report: Mapping[str, Any]) -> list[Table]:
             f"({per_frame:.1f} times less)"
         ),
         "norms folded": report["folded_norms"],
+        "depthwise convolutions widened": report.get("widened_depthwise", 0),
     }
     if report.get("pinned"):
         values["clip length"] = f"pinned: {report['pinned']}"

@@ -3,7 +3,7 @@
 import os
 
 from hypothesis import HealthCheck, given, settings
-from random_nets import RandomNet, clip_of, random_nets
+from random_nets import Op, RandomNet, clip_of, random_nets
 from streaming import assert_streams, randomise_norms
 
 EXAMPLES = int(os.environ.get("EDGECO_EXAMPLES", "40"))
@@ -14,3 +14,13 @@ EXAMPLES = int(os.environ.get("EDGECO_EXAMPLES", "40"))
 def test_every_element_of_step_equals_clip(net: RandomNet) -> None:
     program = assert_streams(randomise_norms(net), clip_of(net), tolerance=1e-11)
     assert program.exactness in ("exact", "unpadded")
+
+
+def test_a_reader_that_stops_early_ends_nothing_for_one_that_goes_on() -> None:
+    """x[:, :, 1:] - x[:, :, :-1], padded at the end and added to x: two readers of x, one element apart at the end."""
+    ops = [
+        Op("difference", [0]),
+        Op("pad", [1], {"front": 0, "back": 1, "value": 0.0}),
+        Op("add", [2, 0], {"side": 0.0}),
+    ]
+    assert_streams(RandomNet(1, ops, 0), (2, 14))

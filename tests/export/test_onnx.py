@@ -34,7 +34,7 @@ def differences(
     """Greatest difference between engine and torch runner over a stream, relative, for every output."""
     step, made = exported(net, clip, time_dim)
     program = StepProgram(net, step)
-    manifest = manifest_of("net", BuildSpec(model="m", clip=clip, time_dim=time_dim), step, None, None, 0, {})
+    manifest = manifest_of("net", BuildSpec(model="m", clip=clip, time_dim=time_dim), step, None, None, 0, 0, {})
     session = Session(open_engine(made.model().SerializeToString()), manifest, rows=rows)
     shape = [rows, *clip]
     shape[time_dim] = steps
