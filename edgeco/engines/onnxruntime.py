@@ -138,9 +138,9 @@ def _options(runtime: ModuleType, threads: int) -> Any:
     # Shapes never change between steps: the first run records where each intermediate lies, the others reuse one block.
     options.enable_mem_pattern = True
     options.enable_cpu_mem_arena = True
-    # Threads spin until their share of the next operator, some 25 % faster than waking them for each of a step's hundreds,
-    # and stop as the step returns: none takes the processor from the camera between frames. Where other work fills every
-    # core spinning costs more than it saves; there, fewer threads than cores are better in any case.
+    # Threads spin until their share of the next operator, some 25 % faster than waking them for each of a step's
+    # hundreds, and stop as the step returns: none takes the processor from the camera between frames. Where other work
+    # fills every core spinning costs more than it saves; there, fewer threads than cores are better in any case.
     options.add_session_config_entry("session.intra_op.allow_spinning", "1")
     options.add_session_config_entry("session.force_spinning_stop", "1")
     return options
