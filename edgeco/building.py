@@ -252,7 +252,7 @@ class _Work:
         distinct = min(steps, DISTINCT_FRAMES)
         frames = _golden_frames(self.spec.seed, distinct, self._frame_shape(), self.image)
         state = self.program.initial_state(1)
-        answers: dict[str, list[np.ndarray[Any, Any]]] = {a.name: [] for a in self.graph.answers}
+        answers: dict[str, list[Tensor | None]] = {a.name: [] for a in self.graph.answers}
         with torch.no_grad():
             for i in range(steps):
                 entering = torch.from_numpy(frames[i % distinct]).float()
@@ -260,8 +260,8 @@ class _Work:
                     entering = entering.permute(2, 0, 1) - torch.tensor(self.frame.mean).reshape(-1, 1, 1)
                 made, state = self.program.step([entering[None]], state)
                 for answer, value in zip(self.graph.answers, made, strict=True):
-                    answers[answer.name].append(value[0].numpy())
-        return frames, {name: np.stack(values).astype(np.float32) for name, values in answers.items()}
+                    answers[answer.name].append(None if value is None else value[0])
+        return frames, {name: _standing(values) for name, values in answers.items()}
 
     @property
     def graph_valid_from(self) -> int:
@@ -324,12 +324,22 @@ def _golden_frames(seed: int, steps: int, shape: tuple[int, ...], image: bool) -
     return coarse.repeat(8, 1).repeat(8, 2)[:, : shape[0], : shape[1]].astype(np.uint8)
 
 
+def _standing(values: list[Tensor | None]) -> np.ndarray[Any, Any]:
+    """Answers of every step, one that does not come at every step standing until the next."""
+    shown = torch.zeros_like(next(value for value in values if value is not None))
+    filled = []
+    for value in values:
+        shown = shown if value is None else value
+        filled.append(shown.numpy())
+    return np.stack(filled).astype(np.float32)
+
+
 def _engine_gate(
     exported: Exported, manifest: Manifest, frames: np.ndarray[Any, Any], answers: dict[str, np.ndarray[Any, Any]]
 ) -> float:
     """The exported graph in ONNX Runtime, over the golden frames, against the torch runner."""
     steps = len(next(iter(answers.values())))
-    given = rollout(exported.model().SerializeToString(), manifest, frames[np.arange(steps) % len(frames)])
+    given = rollout(exported.phases(), manifest, frames[np.arange(steps) % len(frames)])
     worst = 0.0
     for output in manifest.outputs:
         expected = answers[output.name][output.valid_from :]

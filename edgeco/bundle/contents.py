@@ -54,10 +54,10 @@ def check_contents(manifest: Manifest, members: Mapping[str, memoryview]) -> dic
         for name in sorted({variant.weights for variant in manifest.variants.values()})
     }
     for name, variant in manifest.variants.items():
-        phases = [graphs[member] for member in variant.graphs]
-        _check_interface(name, phases, manifest)
-        _check_rotation(name, phases, manifest)
-        for member in dict.fromkeys(variant.graphs):
+        phases = [graphs[member] if member else None for member in variant.graphs]
+        _check_interface(name, [graph for graph in phases if graph is not None], manifest)
+        _check_phases(name, phases, manifest)
+        for member in filter(None, dict.fromkeys(variant.graphs)):
             _check_weights(member, graphs[member], variant, weights[variant.weights])
     check_golden(manifest, read_tensors(members[manifest.golden.member], manifest.golden.member))
     if REPORT in members:
@@ -73,7 +73,7 @@ def read_report(member: memoryview) -> dict[str, object]:
 
 
 def _graph_members(manifest: Manifest) -> list[str]:
-    return sorted({name for variant in manifest.variants.values() for name in variant.graphs})
+    return sorted({name for variant in manifest.variants.values() for name in variant.graphs if name})
 
 
 def _check_interface(name: str, graphs: list[Graph], manifest: Manifest) -> None:
@@ -94,16 +94,15 @@ def _check_interface(name: str, graphs: list[Graph], manifest: Manifest) -> None
             raise BundleError(f"variant {shown(name)} does not have {shown(tensor)}, which {MANIFEST} describes.")
 
 
-def _check_rotation(name: str, graphs: list[Graph], manifest: Manifest) -> None:
-    """After one period every buffer stands where it began, though not every phase writes every history."""
-    rounds = manifest.timeline.period // manifest.timeline.stride
-    for history in manifest.histories:
-        written = rounds * sum(history.write in graph.outputs for graph in graphs)
-        if history.storage in ("slots", "carry") and written % history.buffers:
-            raise BundleError(
-                f"variant {shown(name)} writes history {shown(history.name)} {written} times in a period of "
-                f"{manifest.timeline.period}, which is no whole number of turns of its {history.buffers} buffers."
-            )
+def _check_phases(name: str, graphs: list[Graph | None], manifest: Manifest) -> None:
+    """Every phase gives the answers and writes the histories that are due in it, and no others."""
+    for phase, graph in enumerate(graphs):
+        due = {answer.name for answer in manifest.outputs if (phase - answer.valid_from) % answer.rate == 0}
+        due |= {history.write for history in manifest.histories if phase % history.rate == history.phase}
+        given = set(graph.outputs) if graph is not None else set[str]()
+        for tensor in sorted(due ^ given):
+            verb = "does not give" if tensor in due else "gives"
+            raise BundleError(f"variant {shown(name)} {verb} {shown(tensor)} in phase {phase}, unlike {MANIFEST} says.")
 
 
 def _check_weights(member: str, graph: Graph, variant: Variant, weights: Mapping[str, Tensor]) -> None:

@@ -44,6 +44,8 @@ class Output(Record, frozen=True):
     """Step (from reset, counted from 0) of the first valid answer."""
     delay: Count
     """Steps between a frame and the answer that describes it."""
+    rate: Size = 1
+    """Steps from one answer to the next: those at which ``step - valid_from`` is a multiple of it give one."""
 
 
 class Read(Record, frozen=True):
@@ -75,8 +77,11 @@ class History(Record, frozen=True):
     """What is written before this step (from reset) is replaced by ``border``."""
     rows_per_stream: Size = 1
     buffers: Size = 1
-    """slots: buffers in rotation, a divisor of the period, at least depth + 1. ring: depth. mirror: 2 * depth.
-    carry: 2, the period then being even."""
+    """slots: buffers in rotation, at least depth + 1, which make whole turns in a period. ring: depth.
+    mirror: 2 * depth. carry: 2."""
+    rate: Size = 1
+    """Steps from one element to the next: those congruent to ``phase`` modulo ``rate`` write. Ages count elements."""
+    phase: Count = 0
 
 
 class Timeline(Record, frozen=True):
@@ -89,8 +94,9 @@ class Timeline(Record, frozen=True):
     warm_from: Count
     """Step from which a whole receptive field of real frames has been seen (receptive_field - 1 at least)."""
     stride: Size = 1
+    """Steps after which the work of the steps repeats: 1 where every step does the same."""
     period: Size = 1
-    """Phases after which the slot buffers stand where they began."""
+    """Steps after which the slot buffers stand where they began, a multiple of ``stride``."""
     fps: float | None = None
 
 
@@ -115,6 +121,7 @@ class Variant(Record, frozen=True):
     """One numeric form of the step graph: a graph member per phase of work, all over the same states and weights."""
 
     graphs: tuple[str, ...]
+    """One per phase, ``timeline.stride`` of them; "" where a phase has nothing to do."""
     weights: str
     tolerance: Annotated[float, msgspec.Meta(gt=0)]
     """Greatest difference from the golden answers, relative to their greatest magnitude."""

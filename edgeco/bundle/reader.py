@@ -58,6 +58,15 @@ class Bundle:
             raise SpecError(f"{self.path} has no member {shown(member)}; it has {known}.")
         return bytes(self._members[member])
 
+    def phases(self, variant: str) -> list[bytes | None]:
+        """A complete ONNX model per phase, None where a phase has nothing to do. Raises as ``onnx``."""
+        graphs = self.manifest.variants[variant].graphs if variant in self.manifest.variants else ("",)
+        made: dict[str, bytes] = {}
+        for phase, member in enumerate(graphs):
+            if member and member not in made:
+                made[member] = self.onnx(variant, phase)
+        return [made.get(member) for member in graphs] if made else [self.onnx(variant)]
+
     def onnx(self, variant: str, phase: int = 0) -> bytes:
         """A complete ONNX model, ready for any engine: the phase's graph with its weights.
 
@@ -66,7 +75,7 @@ class Bundle:
             phase: step from reset, counted from 0; a network of stride R has R graphs that take turns.
 
         Raises:
-            SpecError: there is no such variant.
+            SpecError: there is no such variant, or the phase has nothing to do.
             BundleError: graph and weights together are too large for ONNX.
         """
         chosen = self.manifest.variants.get(variant)
@@ -74,6 +83,8 @@ class Bundle:
             known = ", ".join(self.manifest.variants)
             raise SpecError(f"{self.path} has no variant {shown(variant)}; it has {known}.")
         member = chosen.graphs[phase % len(chosen.graphs)]
+        if not member:
+            raise SpecError(f"{self.path} has no graph for phase {phase}, in which {shown(variant)} has nothing to do.")
         tensors = read_tensors(self._members[chosen.weights], chosen.weights)
         return inject_weights(self._members[member], tensors, sorted(self._weights[member]))
 

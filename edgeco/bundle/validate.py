@@ -46,7 +46,7 @@ def validate(manifest: Manifest) -> None:
         _check_output(answer, manifest.timeline)
     _check_timeline(manifest.timeline, manifest.outputs)
     for history in manifest.histories:
-        _check_history(history, manifest.timeline.period)
+        _check_history(history, manifest.timeline)
     state = sum(state_bytes(history) for history in manifest.histories)
     _require(state <= MAX_STATE, f"the histories take {state} bytes for one stream; the limit is {MAX_STATE}")
     _check_images(manifest)
@@ -115,6 +115,8 @@ def _check_output(answer: Output, timeline: Timeline) -> None:
     late = answer.valid_from >= answer.delay
     _require(late, f"{what} is valid from step {answer.valid_from}, before its delay of {answer.delay} has passed")
     _require(answer.valid_from <= timeline.valid_from, f"{what} is valid later than the timeline's valid_from")
+    whole = timeline.stride % answer.rate == 0
+    _require(whole, f"{what} has rate {answer.rate}, which does not divide the stride {timeline.stride}")
 
 
 def _check_timeline(timeline: Timeline, outputs: Sequence[Output]) -> None:
@@ -130,16 +132,20 @@ def _check_timeline(timeline: Timeline, outputs: Sequence[Output]) -> None:
     _require(timeline.fps is None or timeline.fps > 0, f"fps is {timeline.fps}, not above 0")
 
 
-def _check_history(history: History, period: int) -> None:
+def _check_history(history: History, timeline: Timeline) -> None:
     what = f"history {shown(history.name)}"
     _require(bool(history.reads), f"{what} is read by nothing")
     _require(len(history.shape) <= MAX_RANK - 2, f"{what} has more than {MAX_RANK - 2} axes of its own")
     low, high = RANGES[history.dtype]
     held = low <= history.border <= high and (history.dtype.startswith("float") or history.border.is_integer())
     _require(held, f"{what} has border {history.border}, which {history.dtype} cannot hold")
+    fits = timeline.stride % history.rate == 0 and history.phase < history.rate
+    _require(fits, f"{what} has rate {history.rate} and phase {history.phase}, in a stride of {timeline.stride}")
     if history.storage in ("slots", "carry"):
-        divides = period % history.buffers == 0
-        _require(divides, f"{what} has {history.buffers} buffers, which does not divide the period {period}")
+        turns = timeline.period // history.rate
+        text = f"the period {timeline.period}" + (f" at rate {history.rate}" if history.rate > 1 else "")
+        divides = turns % history.buffers == 0
+        _require(divides, f"{what} has {history.buffers} buffers, which does not divide {text}")
     if history.storage == "slots":
         _check_slots(history, what)
         return
@@ -202,7 +208,8 @@ def _check_variant(name: str, variant: Variant, manifest: Manifest) -> None:
     _require(bool(_VARIANT.fullmatch(name)) and len(name) <= MAX_NAME, f"{what} has a name that is not plain")
     graphs, stride = len(variant.graphs), manifest.timeline.stride
     _require(graphs == stride, f"{what} has {graphs} graphs for a stride of {stride}; it must name one for each phase")
-    for member in (*variant.graphs, variant.weights):
+    _require(any(variant.graphs), f"{what} names no graph")
+    for member in (*filter(None, variant.graphs), variant.weights):
         _require(member in manifest.members, f"{what} names member {shown(member)}, which the bundle does not hold")
 
 

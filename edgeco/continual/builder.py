@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from edgeco.continual.history import MAX_PERIOD, Draft, History, Mark, Mode, Storage, choose_period
+from edgeco.continual.history import Draft, History, Mode, Storage, choose_period, longest_period
 from edgeco.continual.value import Kind, Value
 from edgeco.graph.layout import Factor, Layout
 from edgeco.graph.timeline import Timeline
@@ -35,9 +35,12 @@ class StepBuilder:
         self.dtype = dtype
         self.drafts: list[Draft] = []
         self.frames: list[fx.Node] = []
+        self.types: dict[fx.Node, torch.dtype] = {}
+        """Types of values that are no floating-point numbers; histories hold them as such."""
         self._weights: dict[tuple[int, str], tuple[Tensor, fx.Node]] = {}
         self._stored: dict[fx.Node, fx.Node] = {}
-        self._aged: dict[fx.Node, tuple[Value, int]] = {}
+        self._cast: dict[fx.Node, fx.Node] = {}
+        self._aged: dict[fx.Node, tuple[Value, int, bool]] = {}
         self._replaced: dict[fx.Node, fx.Node] = {}
 
     # -- nodes -------------------------------------------------------------------------------------------------
@@ -75,27 +78,32 @@ class StepBuilder:
     # -- reading the past --------------------------------------------------------------------------------------
 
     def at(self, value: Value, delay: int) -> fx.Node:
-        """Element j of a stream (or window) as it stands at step j + `delay`."""
-        return self.past(value, delay - value.time.delay, value.time.border)
+        """Element j of a stream (or window) as it stands for a reader with that delay."""
+        return self.past(value, *value.time.age(delay), value.time.border)
 
-    def past(self, value: Value, age: int, border: float | None) -> fx.Node:
-        """The element `age` steps older than the newest, with `border` before the first."""
+    def past(self, value: Value, age: int, late: bool, border: float | None) -> fx.Node:
+        """The element `age` elements older than the newest, with `border` before the first.
+
+        `late` says that the reader's steps lie between the value's own, so that the newest is in the history already.
+        """
         assert age >= 0, "the future cannot be read"
         node = self.node(value)
-        if age == 0:
+        stored = age + late
+        if stored == 0:
             return node if border is None else self._newest(self._draft(value, "ages", border), node)
         if node in self._aged:  # an older element of an aged read is an older element of the same history
-            base, more = self._aged[node]
-            if border is None or border == base.time.border:
-                return self.past(base, age + more, base.time.border)
+            base, more, was_late = self._aged[node]
+            same = base.time.rate == value.time.rate and not (late and was_late)
+            if same and (border is None or border == base.time.border):
+                return self.past(base, age + more, late or was_late, base.time.border)
         draft = self._draft(value, "ages", border)
-        draft.depth = max(draft.depth, age)
-        if age not in draft.reads:
-            read = self.call(_element, draft.base, len(self.drafts), age)
-            draft.reads[age] = self._restored(read, value)
-            draft.reads[age].meta["marker"] = read
-            self._aged[draft.reads[age]] = (value, age)
-        return draft.reads[age]
+        draft.depth = max(draft.depth, stored)
+        if stored not in draft.reads:
+            read = self.call(_element, draft.base, len(self.drafts), stored)
+            draft.reads[stored] = self._typed(self._restored(read, value), node)
+            draft.reads[stored].meta["marker"] = read
+            self._aged[draft.reads[stored]] = (value, age, late)
+        return draft.reads[stored]
 
     def ring(self, value: Value, depth: int, border: float | None) -> fx.Node:
         """The `depth` elements before the newest, as (depth, rows, numbers), in any order."""
@@ -123,19 +131,21 @@ class StepBuilder:
         return draft.newest
 
     def window(self, value: Value, delay: int) -> fx.Node:
-        """A stream's last clip's worth of elements, in the clip network's own shape, complete at step i + `delay`."""
+        """A stream's last clip's worth of elements, in the clip network's own shape, for a reader with that delay."""
         timeline = value.time
         length = timeline.length
-        age = delay - (length - 1) - timeline.delay
-        newest = self.past(value, age, timeline.border) if length == 1 else None
-        if newest is None:
-            past = self.ordered(value, length - 1 + age, timeline.border)
-            if age == 0:
-                new = self.call(aten.unsqueeze.default, self.newest(value, "ordered", length - 1, timeline.border), 0)
-                newest = self.call(aten.cat.default, [past, new], 0)
-            else:
-                newest = past if age == 1 else self.call(aten.slice.Tensor, past, 0, 0, length)
-        return self._with_time(newest, value.layout, length)
+        behind, late = timeline.age(delay)
+        age = behind - (length - 1)
+        if length == 1:
+            return self._with_time(self.past(value, age, late, timeline.border), value.layout, 1)
+        stored = age + late
+        whole = self.ordered(value, length - 1 + stored, timeline.border)
+        if stored == 0:
+            new = self.call(aten.unsqueeze.default, self.newest(value, "ordered", length - 1, timeline.border), 0)
+            whole = self.call(aten.cat.default, [whole, new], 0)
+        elif stored > 1:
+            whole = self.call(aten.slice.Tensor, whole, 0, 0, length)
+        return self._typed(self._with_time(whole, value.layout, length), self.node(value))
 
     def _whole(self, draft: Draft, depth: int) -> fx.Node:
         draft.depth = depth
@@ -147,16 +157,17 @@ class StepBuilder:
         base = self.stored(value, flat=mode != "ages")
         timeline = value.time
         for draft in self.drafts:
-            fits = draft.base is base and draft.mode == mode and draft.serves(border, timeline)
-            if fits and (depth is None or draft.depth == depth):
+            same = (draft.base, draft.mode, draft.rate, draft.phase) == (base, mode, timeline.rate, timeline.phase)
+            if same and draft.serves(border, timeline) and (depth is None or draft.depth == depth):
                 draft.join(border, timeline)
                 return draft
         layout = value.graph_layout
         shape = self._element_shape(layout, flat=mode != "ages")
         needs = (timeline.starts_at, timeline.ends_at(0)) if border is None else (1 << 40, -1 << 40)
         draft = Draft(
-            base, mode, shape, self.dtype, self._rows_per_stream(layout), border, timeline.starts_at, timeline, *needs
-        )
+            base, mode, shape, self.dtype, self._rows_per_stream(layout), border, timeline.starts_at, timeline, *needs,
+            timeline.rate, timeline.phase,
+        )  # fmt: skip
         self.drafts.append(draft)
         return draft
 
@@ -171,7 +182,7 @@ class StepBuilder:
 
     def stored(self, value: Value, flat: bool = True) -> fx.Node:
         """The newest element as a history keeps it: rows outermost, at most 4-D; or (rows, numbers)."""
-        own, layout = self.node(value), value.graph_layout
+        own, layout = self._floating(self.node(value)), value.graph_layout
         if self._is_plain(layout) and (not flat or layout.rank == 2):
             return own
         if own not in self._stored:
@@ -181,6 +192,21 @@ class StepBuilder:
             count = math.prod(size for i, size in enumerate(layout.shape) if i != batch)
             self._stored[own] = self.call(aten.reshape.default, node, [-1, count])
         return self._stored[own]
+
+    def _floating(self, node: fx.Node) -> fx.Node:
+        if node not in self.types:
+            return node
+        if node not in self._cast:
+            self._cast[node] = self.call(aten._to_copy.default, node, dtype=self.dtype)
+        return self._cast[node]
+
+    def _typed(self, read: fx.Node, node: fx.Node) -> fx.Node:
+        """What was read back in the type of the node that was stored."""
+        if node not in self.types:
+            return read
+        made = self.call(aten._to_copy.default, read, dtype=self.types[node])
+        self.types[made] = self.types[node]
+        return made
 
     def unstored(self, node: fx.Node, value: Value) -> fx.Node:
         """(rows, numbers) back to the axes of the value's step node."""
@@ -233,8 +259,11 @@ class StepBuilder:
 
     # -- finishing ---------------------------------------------------------------------------------------------
 
-    def finish(self, outputs: Sequence[fx.Node]) -> tuple[list[History], int, list[Mark]]:
-        """Settle storages, name the state inputs, and close the graph; returns histories, period and end marks."""
+    def finish(self, outputs: Sequence[fx.Node], rate: int) -> tuple[list[History], int]:
+        """Settle storages, name the state inputs, and close the graph; returns histories and period.
+
+        `rate` is the common rate of the outputs.
+        """
         end = self.graph.output(tuple(outputs))
         self.graph.eliminate_dead_code()  # markers hold their base as an argument, so what a history needs stays
         alive = set(self.graph.nodes)
@@ -243,8 +272,10 @@ class StepBuilder:
         kept = [d for d in self.drafts if d.reads or d.past in alive]
         for draft in kept:
             draft.depth = max(draft.reads) if draft.reads else draft.depth
-        slots = [d for d in kept if d.mode == "ages" and d.depth + 1 <= MAX_PERIOD]
-        period, counts = choose_period([(d.depth + 1, d.bytes) for d in slots])
+        repeat = math.lcm(rate, *(d.rate for d in kept))
+        fits = longest_period(repeat)
+        slots = [d for d in kept if d.mode == "ages" and (d.depth + 1) * d.rate <= fits]
+        period, counts = choose_period([(d.depth + 1, d.bytes, d.rate) for d in slots], repeat)
         buffers = {id(d): count for d, count in zip(slots, counts, strict=True)}
         histories: list[History] = []
         writes: list[fx.Node] = []
@@ -263,8 +294,7 @@ class StepBuilder:
         self.graph.output((tuple(self._replaced.get(n, n) for n in outputs), tuple(writes)))
         self.graph.eliminate_dead_code()
         self.graph.lint()
-        drafts = [node.meta["draft"] for node in self.graph.nodes if "draft" in node.meta]
-        return histories, period, [Mark(d.border or 0.0, d.ends) for d in drafts]
+        return histories, period
 
     def _connect(self, draft: Draft, history: History, inputs: list[fx.Node]) -> fx.Node:
         """Put the state inputs in the place of their markers; returns the node to write."""
@@ -308,6 +338,8 @@ def _settle(name: str, draft: Draft, slots: int | None) -> History:
         rows_per_stream=draft.rows_per_stream,
         buffers=slots or (draft.depth if storage == "ring" else 2 * draft.depth),
         ends=None if draft.border is None else draft.ends,
+        rate=draft.rate,
+        phase=draft.phase,
     )
 
 

@@ -10,6 +10,7 @@ from typing import Any, NoReturn, TypeGuard
 from torch import Tensor, fx
 
 from edgeco.continual.builder import StepBuilder, aten
+from edgeco.continual.history import MAX_RATE
 from edgeco.continual.value import Kind, Value
 from edgeco.errors import UnsupportedOperator
 from edgeco.graph.layout import Layout, marked, plain
@@ -101,9 +102,30 @@ class Context:
 
     # -- aligning ----------------------------------------------------------------------------------------------
 
-    def common_delay(self, values: Sequence[Value]) -> int:
-        """The least delay at which one element of each stream can be read together."""
-        return max(v.time.computable for v in values if v.kind is not Kind.CONSTANT)
+    def together(self, streams: Sequence[Value]) -> Timeline:
+        """Timeline of an operator that takes the same element of every stream: it waits for the latest.
+
+        Summaries of a whole clip (one element) may come at any rates; their common multiple is then the result's.
+        """
+        rates = {v.time.rate for v in streams if v.time.length > 1}
+        single = [v.time.rate for v in streams if v.time.length == 1]
+        if len(rates) > 1 or any(rate % r for rate in rates for r in single):
+            listed = " and ".join(str(v.time.rate) for v in streams)
+            self.refuse(
+                f"its operands come at unequal rates (an element every {listed} frames)",
+                "Bring them to one rate with a stride or a pooling in time before they meet.",
+            )
+        delay = max(v.time.computable for v in streams)
+        return merged([v.time for v in streams], delay, max(v.time.length for v in streams))
+
+    def strided(self, timeline: Timeline) -> Timeline:
+        """The timeline, if its rate is one that can be run."""
+        if timeline.rate > MAX_RATE:
+            self.refuse(
+                f"with it the network strides in time by {timeline.rate}, and {MAX_RATE} is the limit",
+                "Stride less in time.",
+            )
+        return timeline
 
     def ready(self, value: Value) -> Value:
         """The same stream with explicit padding read as real elements, so that any operator may compute from it."""
@@ -115,6 +137,10 @@ class Context:
         return Value(value.kind, value.layout, node, timeline.aged(delay))
 
     def stream(self, node: fx.Node, layout: Layout, timeline: Timeline) -> Value:
+        """A value with one element per step."""
+        made = self.node.meta.get("val")
+        if isinstance(made, Tensor) and not made.is_floating_point():
+            self.builder.types.setdefault(node, made.dtype)
         return Value(Kind.STREAM, layout, node, timeline)
 
     # -- whole windows -----------------------------------------------------------------------------------------
@@ -132,16 +158,13 @@ class Context:
         return self.unchanged(nodes, timeline)
 
     def _window_delay(self, value: Value) -> int:
-        return value.time.computable + (value.time.length - 1 if value.kind is Kind.STREAM else 0)
+        return value.time.computable + (value.time.rate * (value.time.length - 1) if value.kind is Kind.STREAM else 0)
 
     def _window_time(self, value: Value) -> Timeline:
         """Timeline of a stream read as windows: numbered by the window's first element."""
         if value.kind is Kind.WINDOW:
             return value.time
-        time, more = value.time, value.time.length - 1
-        return Timeline(
-            1, time.delay + more, time.first + more, time.past, time.future + more, exactness=time.exactness
-        )
+        return value.time.windowed(value.time.length, value.time.delay + value.time.rate * (value.time.length - 1))
 
     def _as_window(self, value: Value, delay: int) -> fx.Node:
         if value.kind is Kind.WINDOW:

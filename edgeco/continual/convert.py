@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,7 +11,8 @@ from torch import Tensor, fx, nn
 
 from edgeco.continual.builder import StepBuilder
 from edgeco.continual.context import Context, Note, is_batch
-from edgeco.continual.history import History, Mark
+from edgeco.continual.history import History
+from edgeco.continual.phases import Phase, split
 from edgeco.continual.registry import find
 from edgeco.continual.rows import check_rows
 from edgeco.continual.value import Kind, Value
@@ -39,11 +41,13 @@ class StepGraph:
     """The converted network as data: what a StepProgram runs and what export writes."""
 
     module: fx.GraphModule
+    """The whole network, as if every step did all the work; what a step does are the phases."""
     histories: list[History]
     answers: list[Answer]
     period: int
-    marks: list[Mark]
-    """Per alias operator of the module, in order: what it becomes after the end of a recording."""
+    phases: list[Phase]
+    schedule: tuple[int | None, ...]
+    """Number of the phase of every step, in turn; None where there is nothing to do."""
     report: list[Note]
     clip: ClipGraph
     dtype: torch.dtype
@@ -239,14 +243,19 @@ class _Walk:
                 node = self.builder.call(torch.ops.aten.clone.default, node)
             nodes.append(node)
             answers.append(_answer(name, value, delay))
-        histories, period, marks = self.builder.finish(nodes)
+        rate = math.lcm(*(a.timeline.rate for a in answers))
+        histories, period = self.builder.finish(nodes, rate)
         root = nn.Module()
         for attribute, tensor in self.builder.tensors.items():
             root.register_buffer(attribute, tensor)
         module = fx.GraphModule(root, self.builder.graph, class_name="StepNetwork")
         check_rows(module, self.clip.inputs, histories, row_axes, self.dtype)
         windows = [op_name(n) for n, v in self.values.items() if isinstance(v, Value) and v.kind is Kind.WINDOW]
-        return StepGraph(module, histories, answers, period, marks, self.report, self.clip, self.dtype, windows)
+        frames = [item.name for item in self.clip.inputs]
+        phases, schedule = split(module, frames, [a.timeline for a in answers], histories)
+        return StepGraph(
+            module, histories, answers, period, phases, schedule, self.report, self.clip, self.dtype, windows
+        )
 
     def _whole_axes(self, value: Value) -> Value:
         """An output that merges time into other axes as the clip network's own whole tensor, over a live window."""
@@ -256,11 +265,9 @@ class _Walk:
         roles = [factor.role for factor in value.layout.axes[axis]]
         if "batch" in roles and roles[-1] == "time":  # frames in the batch: an element per frame
             return value
-        time, more = value.time, value.time.length - 1
-        delay = time.computable + more
-        whole = Timeline(
-            1, delay, time.first + delay - time.delay, time.past, time.future + more, exactness=time.exactness
-        )
+        time = value.time
+        delay = time.computable + time.rate * (time.length - 1)
+        whole = time.windowed(time.length, delay)
         return Value(Kind.WINDOW, value.layout, self.builder.window(value, delay), whole)
 
 

@@ -15,6 +15,8 @@ from torch import fx
 from edgeco.graph.timeline import Timeline
 
 MAX_PERIOD = 16
+MAX_RATE = 16
+"""Steps after which the work of the steps repeats, at most."""
 
 Mode = Literal["ages", "ring", "ordered"]
 Storage = Literal["slots", "ring", "mirror"]
@@ -26,6 +28,7 @@ class Draft:
 
     Attributes:
         base: node of the step graph whose element is kept, stored as (rows * rows_per_stream, *shape).
+        rate, phase: it is written at steps congruent to `phase` modulo `rate`.
         mode: single ages; the whole past in any order; the whole past in order.
         needs_from, needs_until: steps between which some reader needs elements as computed, not as border.
         ends: timeline that tells where a recording's elements end.
@@ -44,6 +47,8 @@ class Draft:
     ends: Timeline
     needs_from: int
     needs_until: int
+    rate: int = 1
+    phase: int = 0
     depth: int = 1
     reads: dict[int, fx.Node] = field(default_factory=dict)
     past: fx.Node | None = None
@@ -97,6 +102,7 @@ class History:
         border: what lies before the first element.
         starts_at: what is written before this step counts as border.
         buffers: buffers a runtime keeps.
+        rate, phase: steps congruent to `phase` modulo `rate` write an element; ages count elements.
         ends: timeline that tells where a recording's elements end; None where no reader looks beyond.
     """
 
@@ -111,6 +117,12 @@ class History:
     rows_per_stream: int
     buffers: int
     ends: Timeline | None
+    rate: int = 1
+    phase: int = 0
+
+    def written(self, step: int) -> bool:
+        """Whether a step writes an element."""
+        return step % self.rate == self.phase
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -123,22 +135,31 @@ class History:
         return f"{self.name}_new"
 
 
-def choose_period(needs: list[tuple[int, int]], limit: int = MAX_PERIOD) -> tuple[int, list[int]]:
+def longest_period(repeat: int) -> int:
+    """Steps of the longest period, where the work of the steps repeats after `repeat`."""
+    return max(MAX_PERIOD, 4 * repeat) // repeat * repeat
+
+
+def choose_period(needs: list[tuple[int, int, int]], repeat: int = 1) -> tuple[int, list[int]]:
     """The common period of all slots and the buffers of each: least bytes, then the shortest period.
 
     Args:
-        needs: (buffers at least, bytes of one buffer) per history, each at most `limit` buffers.
+        needs: (buffers at least, bytes of one buffer, rate) per history, each done in the longest period.
+        repeat: the work of the steps repeats after so many, a multiple of every rate; the period is a multiple of it.
 
     Returns:
-        The period, and per history the smallest divisor of it that is large enough.
+        The period in steps, and per history the smallest divisor of its turns in a period that is large enough.
 
-    >>> choose_period([(3, 100), (5, 100), (2, 100)])
+    >>> choose_period([(3, 100, 1), (5, 100, 1), (2, 100, 1)])
     (6, [3, 6, 2])
+    >>> choose_period([(3, 100, 1), (2, 100, 2)], repeat=2)
+    (4, [4, 2])
     """
     best: tuple[int, int, list[int]] | None = None
-    for period in range(max((need for need, _ in needs), default=1), limit + 1):
-        counts = [next(d for d in range(need, period + 1) if period % d == 0) for need, _ in needs]
-        size = sum(count * bytes_ for count, (_, bytes_) in zip(counts, needs, strict=True))
+    shortest = max((need * rate for need, _, rate in needs), default=1)
+    for period in range(-(-shortest // repeat) * repeat, longest_period(repeat) + 1, repeat):
+        counts = [next(d for d in range(need, period + 1) if period // r % d == 0) for need, _, r in needs]
+        size = sum(count * bytes_ for count, (_, bytes_, _) in zip(counts, needs, strict=True))
         if best is None or (size, period) < best[:2]:
             best = (size, period, counts)
     assert best is not None, "a history deeper than the period belongs in a mirror"

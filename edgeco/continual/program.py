@@ -6,6 +6,7 @@ Pure underneath, with the field's verbs on top.
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -50,16 +51,17 @@ class StepProgram(nn.Module):
     def __init__(self, net: nn.Module, graph: StepGraph) -> None:
         super().__init__()
         self.clip_network = net
-        self.network = graph.module
         self.histories: list[History] = graph.histories
         self.answers = graph.answers
         self.period = graph.period
-        self.marks = graph.marks
+        self.phases = graph.phases
+        self.schedule = graph.schedule
+        self.networks = nn.ModuleList(phase.module for phase in graph.phases)
         self.report: list[Note] = graph.report
         self.inputs = graph.clip.inputs
         self.clip_length = graph.clip.length
         self.pinned = graph.clip.pinned
-        self.stride = 1
+        self.stride = math.lcm(*(a.timeline.rate for a in self.answers))
         self._spec = graph.clip.out_spec
         self._state: State | None = None
         self.eval()
@@ -87,7 +89,7 @@ class StepProgram(nn.Module):
 
     def initial_state(self, rows: int) -> State:
         """The state of `rows` streams that have seen nothing: every history holds its border."""
-        like = next((b for b in self.network.buffers() if b.is_floating_point()), None)
+        like = next((b for b in self.networks.buffers() if b.is_floating_point()), None)
         histories = {}
         for history in self.histories:
             shape = (rows * history.rows_per_stream, *history.shape)
@@ -96,28 +98,40 @@ class StepProgram(nn.Module):
             histories[history.name] = (element,) * history.depth
         return State(histories)
 
-    def step(self, frames: Sequence[Tensor], state: State, extra: int | None = None) -> tuple[list[Tensor], State]:
+    def step(
+        self, frames: Sequence[Tensor], state: State, recording: int | None = None
+    ) -> tuple[list[Tensor | None], State]:
         """One step: the answers (valid or not) and the new state; the old state stays as it was.
+
+        An answer that comes every `rate` steps is None at the others.
 
         Args:
             frames: one tensor per input, without time axis.
             state: what `initial_state` or an earlier step returned.
-            extra: frames by which the recording is longer than the clip, when its end is known: what lies
-                after it then counts as border, as the clip network pads it.
+            recording: frames of the whole recording, when its end is known: what lies after it then counts as border,
+                as the clip network pads it.
         """
-        inputs = list(frames)
+        answers: list[Tensor | None] = [None] * len(self.answers)
+        number = self.schedule[state.steps % len(self.schedule)]
+        if number is None:
+            return answers, State(state.histories, state.steps + 1)
+        phase, network = self.phases[number], self.networks[number]
+        given = dict(zip((item.name for item in self.inputs), frames, strict=True))
         for history in self.histories:
-            inputs += _reads(history, state.histories[history.name])
-        run = self.network if extra is None else _Ending(self.network, self.marks, state.steps, extra).run
-        answers, writes = run(*inputs)
-        histories = {}
-        for history, new in zip(self.histories, writes, strict=True):
+            given |= _reads(history, state.histories[history.name])
+        run = network if recording is None else _Ending(network, phase.marks, state.steps, recording).run
+        made, writes = run(*(given[name] for name in phase.inputs))
+        for i, answer in zip(phase.answers, made, strict=True):
+            answers[i] = answer
+        histories = dict(state.histories)
+        for i, new in zip(phase.histories, writes, strict=True):
+            history = self.histories[i]
             outside = state.steps < history.starts_at
-            if extra is not None and history.ends is not None:
-                outside |= state.steps >= history.ends.ends_at(extra)
+            if recording is not None and history.ends is not None:
+                outside |= state.steps >= history.ends.ends_at(recording)
             element = torch.full_like(new, history.border) if outside else new
             histories[history.name] = (element, *state.histories[history.name][:-1])
-        return list(answers), State(histories, state.steps + 1)
+        return answers, State(histories, state.steps + 1)
 
     # -- the verbs ---------------------------------------------------------------------------------------------
 
@@ -139,10 +153,8 @@ class StepProgram(nn.Module):
             answers, after = self.step(frames, state)
         if update_state:
             self._state = after
-        valid = [
-            a if state.steps >= answer.timeline.starts_at else None
-            for a, answer in zip(answers, self.answers, strict=True)
-        ]
+        early = [state.steps < answer.timeline.starts_at for answer in self.answers]
+        valid = [None if soon else a for a, soon in zip(answers, early, strict=True)]
         return None if not any(v is not None for v in valid) else pytree.tree_unflatten(valid, self._spec)
 
     def forward_steps(self, *frames: Any, pad_end: bool = False, **named: Any) -> Any:
@@ -157,22 +169,22 @@ class StepProgram(nn.Module):
         clips = self._frames(frames, named, whole=True)
         timed = next((c.shape[i.time_dim] for c, i in zip(clips, self.inputs, strict=True) if i.time_dim is not None))
         state = self._state if self._state is not None else self.initial_state(clips[0].shape[0])
-        extra = state.steps + timed - self.clip_length if pad_end else None
+        recording = state.steps + timed if pad_end else None
         kept: list[list[Tensor]] = [[] for _ in self.answers]
         with torch.no_grad():
-            for step in range(timed + (self._tail(extra, state.steps + timed) if extra is not None else 0)):
+            for step in range(timed + (self._tail(recording) if recording is not None else 0)):
                 one = [_frame(c, i.time_dim, min(step, timed - 1)) for c, i in zip(clips, self.inputs, strict=True)]
                 before = state.steps
-                answers, state = self.step(one, state, extra)
+                answers, state = self.step(one, state, recording)
                 for answer, made, known in zip(self.answers, answers, kept, strict=True):
-                    ended = extra is not None and before >= answer.timeline.ends_at(extra)
-                    if before >= answer.timeline.starts_at and not ended:
+                    ended = recording is not None and before >= answer.timeline.ends_at(recording)
+                    if made is not None and before >= answer.timeline.starts_at and not ended:
                         known.append(made)
         self._state = self._state if pad_end else state
         return pytree.tree_unflatten([_stack(a, k) for a, k in zip(self.answers, kept, strict=True)], self._spec)
 
-    def _tail(self, extra: int, frames: int) -> int:
-        return max(0, max(a.timeline.ends_at(extra) for a in self.answers) - frames)
+    def _tail(self, recording: int) -> int:
+        return max(0, max(a.timeline.ends_at(recording) for a in self.answers) - recording)
 
     def clean_state(self) -> None:
         """Forget all frames."""
@@ -224,22 +236,22 @@ class StepProgram(nn.Module):
 class _Ending(fx.Interpreter):
     """Runs a step at which elements that would lie after the end of the recording count as border."""
 
-    def __init__(self, module: fx.GraphModule, marks: list[Mark], step: int, extra: int) -> None:
+    def __init__(self, module: nn.Module, marks: list[Mark], step: int, recording: int) -> None:
         super().__init__(module)
-        self._marks, self._step, self._extra = iter(marks), step, extra
+        self._marks, self._step, self._recording = iter(marks), step, recording
 
     def call_function(self, target: Any, args: Any, kwargs: Any) -> Any:
         result = super().call_function(target, args, kwargs)
         if target is not torch.ops.aten.alias.default:
             return result
         mark = next(self._marks)
-        return torch.full_like(result, mark.border) if self._step >= mark.ends.ends_at(self._extra) else result
+        return torch.full_like(result, mark.border) if self._step >= mark.ends.ends_at(self._recording) else result
 
 
-def _reads(history: History, elements: Elements) -> list[Tensor]:
+def _reads(history: History, elements: Elements) -> dict[str, Tensor]:
     if history.ages:
-        return [elements[age - 1] for age in history.ages]
-    return [torch.stack(elements[::-1])]
+        return {name: elements[age - 1] for name, age in zip(history.inputs, history.ages, strict=True)}
+    return {history.inputs[0]: torch.stack(elements[::-1])}
 
 
 def _frame(clip: Tensor, time_dim: int | None, step: int) -> Tensor:

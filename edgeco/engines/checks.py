@@ -12,16 +12,6 @@ Shape = tuple[int | None, ...]
 """None is the row axis in a manifest, and any size that a graph leaves open."""
 
 
-def check_runnable(manifest: Manifest) -> None:
-    """Raises BundleError for a network that this release cannot step."""
-    stride = manifest.timeline.stride
-    if stride != 1:
-        raise BundleError(
-            f"{manifest.name} answers every {stride} frames, which this release cannot run; "
-            "build it with a temporal stride of 1"
-        )
-
-
 def check_graph(engine: Engine, manifest: Manifest) -> None:
     """Raises BundleError if the compiled graph has not exactly the inputs and outputs that the manifest names."""
     inputs: dict[str, tuple[Shape, str]] = {e.name: ((None, *e.shape), e.dtype) for e in manifest.inputs}

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from edgeco.bundle.manifest import Manifest
-from edgeco.engines.checks import check_graph, check_runnable
+from edgeco.engines.checks import check_graph
+from edgeco.engines.phased import Phased
 from edgeco.engines.protocol import Binding, Buffer, Engine
 from edgeco.engines.storage import Storage, open_storage
 from edgeco.errors import EngineError
@@ -37,7 +38,6 @@ class Session:
     def __init__(self, engine: Engine, manifest: Manifest, rows: int = 1) -> None:
         if rows < 1:
             raise EngineError(f"a session needs at least one row, not {rows}")
-        check_runnable(manifest)
         check_graph(engine, manifest)
         self.engine = engine
         self.rows = rows
@@ -48,17 +48,17 @@ class Session:
         self.storages: tuple[Storage, ...] = tuple(open_storage(memory, h, rows) for h in manifest.histories)
         self.inputs = {name: self._bare(buffer) for name, buffer in frames.items()}
         self.outputs = {name: self._bare(buffer) for name, buffer in answers.items()}
-        phases = math.lcm(*(storage.period for storage in self.storages))
-        self._moving: list[tuple[str, tuple[Buffer, ...]]] = []
+        phases = math.lcm(manifest.timeline.stride, *(storage.period for storage in self.storages))
+        self._moving: list[tuple[Storage, str, tuple[Buffer, ...]]] = []
         for storage in self.storages:
             if storage.moving is None:
                 continue
             # A mirror that comes round soon gets bindings of its own; to rebind is for those that do not.
-            with_it = math.lcm(phases, len(storage.moving[1]))
+            with_it = math.lcm(phases, len(storage.moving[1]) * storage.history.rate)
             if with_it <= MOST_BINDINGS:
                 phases = with_it
             else:
-                self._moving.append(storage.moving)
+                self._moving.append((storage, *storage.moving))
         self._bindings = [self._bind(phase, frames, answers) for phase in range(phases)]
         self._copying = [storage for storage in self.storages if storage.copies]
         self._late = [storage for storage in self.storages if storage.history.starts_at > 0]
@@ -73,8 +73,8 @@ class Session:
         """What the next run reads and writes, for running the engine alone."""
         step = self.steps
         binding = self._bindings[step % len(self._bindings)]
-        for name, windows in self._moving:
-            binding.rebind(name, windows[step % len(windows)])
+        for storage, name, windows in self._moving:
+            binding.rebind(name, windows[storage.turn(step) % len(windows)])
         return binding
 
     def run(self) -> None:
@@ -91,10 +91,11 @@ class Session:
         step = self.steps
         if step < self._started:
             for storage in self._late:
-                if step < storage.history.starts_at:
+                if step < storage.history.starts_at and storage.writes(step):
                     storage.blank(step)
         for storage in self._copying:
-            storage.advance(step)
+            if storage.writes(step):
+                storage.advance(step)
         self.steps = step + 1
 
     def reset(self) -> None:
@@ -132,4 +133,6 @@ class Session:
         for storage in self.storages:
             inputs.update(storage.inputs(phase))
             outputs.update(storage.outputs(phase))
+        if isinstance(self.engine, Phased):
+            return self.engine.bind(inputs, outputs, phase)
         return self.engine.bind(inputs, outputs)

@@ -1,8 +1,9 @@
 """How a history lies in memory, for any kind of memory.
 
-In step ``s`` (counted from reset) the graph reads what was written in steps ``s - depth`` to ``s - 1`` and writes one
-element. Where each lies is a function of ``s`` alone, so that a stream restored at step ``s`` reads the same addresses
-as one that came there by itself, and computes the same bits.
+In step ``s`` (counted from reset) the graph reads the last ``depth`` elements written before and, where the step is one
+of the history's own, writes one. A history of rate ``r`` and phase ``p`` is written in steps congruent to ``p`` modulo
+``r``, so that ``turn(s)`` elements were written before step ``s``. Where each lies is a function of ``s`` alone: a
+stream restored at step ``s`` reads the same addresses as one that came there by itself, and computes the same bits.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ class Storage(Protocol):
 
     @property
     def moving(self) -> tuple[str, tuple[Buffer, ...]] | None:
-        """An input whose buffer changes out of step with the phases: in step ``s`` it is number ``s % len``."""
+        """An input whose buffer changes out of step with the phases: in step ``s`` it is number ``turn(s) % len``."""
         ...
 
     @property
@@ -36,9 +37,19 @@ class Storage(Protocol):
         """Whether ``advance`` has anything to do."""
         ...
 
+    def turn(self, step: int) -> int:
+        """Elements written before a step."""
+        ...
+
+    def writes(self, step: int) -> bool:
+        """Whether a step writes an element; ``blank`` and ``advance`` are for those that do."""
+        ...
+
     def inputs(self, step: int) -> dict[str, Buffer]: ...
 
-    def outputs(self, step: int) -> dict[str, Buffer]: ...
+    def outputs(self, step: int) -> dict[str, Buffer]:
+        """Nothing in a step that does not write."""
+        ...
 
     def clear(self) -> None:
         """Fill the whole past with the border."""
@@ -64,8 +75,20 @@ class Storage(Protocol):
     def nbytes(self) -> int: ...
 
 
-class Slots:
-    """Equal buffers in rotation, no copy: age ``a`` of step ``s`` lies in buffer ``(s - a) % buffers``.
+class _Turns:
+    """When a history is written."""
+
+    history: History
+
+    def turn(self, step: int) -> int:
+        return -((self.history.phase - step) // self.history.rate)
+
+    def writes(self, step: int) -> bool:
+        return step % self.history.rate == self.history.phase
+
+
+class Slots(_Turns):
+    """Equal buffers in rotation, no copy: age ``a`` of step ``s`` lies in buffer ``(turn(s) - a) % buffers``.
 
     Serves ``slots`` and ``carry``, which is two slots read at age 1.
     """
@@ -78,53 +101,56 @@ class Slots:
         self._memory = memory
         shape = (rows * history.rows_per_stream, *history.shape)
         self._buffers = [memory.allocate(shape, history.dtype, history.border) for _ in range(history.buffers)]
-        self.period = history.buffers
+        self.period = history.buffers * history.rate
 
     def inputs(self, step: int) -> dict[str, Buffer]:
-        return {read.name: self._at(step - (read.age or 1)) for read in self.history.reads}
+        turn = self.turn(step)
+        return {read.name: self._at(turn - (read.age or 1)) for read in self.history.reads}
 
     def outputs(self, step: int) -> dict[str, Buffer]:
-        return {self.history.write: self._at(step)}
+        return {self.history.write: self._at(self.turn(step))} if self.writes(step) else {}
 
     def clear(self) -> None:
         for buffer in self._buffers:
             self._memory.fill(buffer, self.history.border)
 
     def blank(self, step: int) -> None:
-        self._memory.fill(self._at(step), self.history.border)
+        self._memory.fill(self._at(self.turn(step)), self.history.border)
 
     def advance(self, step: int) -> None:
         """Nothing moves: the next step reads other addresses."""
 
     def past(self, step: int) -> np.ndarray[Any, Any]:
-        return np.stack([self._memory.read(self._at(step - age)) for age in range(self.history.depth, 0, -1)])
+        turn = self.turn(step)
+        return np.stack([self._memory.read(self._at(turn - age)) for age in range(self.history.depth, 0, -1)])
 
     def load(self, past: np.ndarray[Any, Any], step: int) -> None:
+        turn = self.turn(step)
         for age, element in zip(range(self.history.depth, 0, -1), past, strict=True):
-            self._memory.write(self._at(step - age), element)
+            self._memory.write(self._at(turn - age), element)
 
     @property
     def nbytes(self) -> int:
         return _nbytes(*self._buffers)
 
-    def _at(self, step: int) -> Buffer:
-        return self._buffers[step % len(self._buffers)]
+    def _at(self, turn: int) -> Buffer:
+        return self._buffers[turn % len(self._buffers)]
 
 
-class Ring:
+class Ring(_Turns):
     """One buffer of ``depth`` elements in any order, read whole; the newest is copied over the oldest.
 
-    What step ``s`` writes lies at ``s % depth``. The graph writes to a scratch element, for it reads the whole ring.
+    What step ``s`` writes lies at ``turn(s) % depth``. The graph writes to a scratch element: it reads the whole ring.
     """
 
     moving: tuple[str, tuple[Buffer, ...]] | None = None
     copies = True
-    period = 1
     turns = 1
     """Times each element is kept."""
 
     def __init__(self, memory: Memory, history: History, rows: int) -> None:
         self.history = history
+        self.period = history.rate
         self._memory = memory
         element = (rows * history.rows_per_stream, *history.shape)
         length = self.turns * history.depth
@@ -137,7 +163,7 @@ class Ring:
         return {self.history.reads[0].name: self._buffer}
 
     def outputs(self, step: int) -> dict[str, Buffer]:
-        return {self.history.write: self._scratch}
+        return {self.history.write: self._scratch} if self.writes(step) else {}
 
     def clear(self) -> None:
         self._memory.fill(self._buffer, self.history.border)
@@ -146,17 +172,18 @@ class Ring:
         self._memory.fill(self._scratch, self.history.border)
 
     def advance(self, step: int) -> None:
-        for copy in self._copies[step % len(self._copies)]:
+        for copy in self._copies[self.turn(step) % len(self._copies)]:
             copy()
 
     def past(self, step: int) -> np.ndarray[Any, Any]:
         depth = self.history.depth
         whole = self._memory.read(self._buffer)
-        return whole[[index % depth for index in range(step, step + depth)]]
+        turn = self.turn(step)
+        return whole[[index % depth for index in range(turn, turn + depth)]]
 
     def load(self, past: np.ndarray[Any, Any], step: int) -> None:
         depth = self.history.depth
-        whole = np.roll(past, step % depth, axis=0)
+        whole = np.roll(past, self.turn(step) % depth, axis=0)
         self._memory.write(self._buffer, np.concatenate([whole] * self.turns))
 
     @property
@@ -175,7 +202,7 @@ class Mirror(Ring):
         self.moving = (history.reads[0].name, self._windows)
 
     def inputs(self, step: int) -> dict[str, Buffer]:
-        return {self.history.reads[0].name: self._windows[step % self.history.depth]}
+        return {self.history.reads[0].name: self._windows[self.turn(step) % self.history.depth]}
 
 
 KINDS: dict[str, type[Slots] | type[Ring]] = {"slots": Slots, "carry": Slots, "ring": Ring, "mirror": Mirror}

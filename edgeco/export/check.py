@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,11 +12,13 @@ from edgeco.engines import open_engine
 from edgeco.engines.session import Session
 
 
-def rollout(onnx: bytes, manifest: Manifest, frames: np.ndarray[Any, Any]) -> dict[str, np.ndarray[Any, Any]]:
+def rollout(
+    onnx: Sequence[bytes | None], manifest: Manifest, frames: np.ndarray[Any, Any]
+) -> dict[str, np.ndarray[Any, Any]]:
     """Answers of one stream of a one-input network, from reset, to every frame.
 
     Args:
-        onnx: the complete model.
+        onnx: the complete model of every phase.
         manifest: what describes it.
         frames: (steps, *shape) as the graph's input takes them.
 

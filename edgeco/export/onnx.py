@@ -20,6 +20,7 @@ from torch.fx.passes.fake_tensor_prop import FakeTensorProp
 import edgeco.export.reshaping  # noqa: F401  (registers its operators)
 from edgeco.continual.context import is_batch
 from edgeco.continual.convert import StepGraph
+from edgeco.continual.phases import Phase
 from edgeco.errors import ConversionError
 from edgeco.export.frame_input import FrameInput
 from edgeco.export.operators import TABLE, Call, Ref
@@ -31,16 +32,30 @@ IR_VERSION = 10
 
 @dataclass(frozen=True)
 class Exported:
-    """A graph without its weights, and the weights."""
+    """The graphs without their weights, and the weights they share.
 
-    graph: bytes
+    Attributes:
+        graphs: one per distinct set of work.
+        schedule: number of the graph of every step, in turn; None where there is nothing to do.
+        weights: tensors by name.
+    """
+
+    graphs: tuple[bytes, ...]
+    schedule: tuple[int | None, ...]
     weights: dict[str, np.ndarray[Any, Any]]
 
-    def model(self) -> onnx.ModelProto:
-        """The complete model in one piece."""
-        model: onnx.ModelProto = onnx.ModelProto.FromString(self.graph)
-        model.graph.initializer.extend(onnx.numpy_helper.from_array(v, k) for k, v in self.weights.items())
+    def model(self, number: int = 0) -> onnx.ModelProto:
+        """One graph with its weights."""
+        model: onnx.ModelProto = onnx.ModelProto.FromString(self.graphs[number])
+        used = {name for node in model.graph.node for name in node.input}
+        kept = {name: array for name, array in self.weights.items() if name in used}
+        model.graph.initializer.extend(onnx.numpy_helper.from_array(v, k) for k, v in kept.items())
         return model
+
+    def phases(self) -> list[bytes | None]:
+        """The complete model of every step, in turn."""
+        made = [self.model(i).SerializeToString() for i in range(len(self.graphs))]
+        return [None if number is None else made[number] for number in self.schedule]
 
 
 def export_onnx(step: StepGraph, frame: FrameInput | None = None) -> Exported:
@@ -53,35 +68,45 @@ def export_onnx(step: StepGraph, frame: FrameInput | None = None) -> Exported:
     Raises:
         ConversionError: an operator of the network has no ONNX form.
     """
+    propagate(step.module, step)
+    weights: dict[str, np.ndarray[Any, Any]] = {}
+    graphs = [_graph(step, phase, frame, weights) for phase in step.phases]
+    exported = Exported(tuple(graphs), step.schedule, weights)
+    for number in range(len(graphs)):
+        onnx.checker.check_model(exported.model(number), full_check=True)
+    return exported
+
+
+def _graph(step: StepGraph, phase: Phase, frame: FrameInput | None, weights: dict[str, np.ndarray[Any, Any]]) -> bytes:
+    """One phase's graph; its weights are added to those of the others."""
     batch = step.clip.batch
-    _propagate(step, batch)
-    writer = GraphWriter()
+    propagate(phase.module, step)
+    writer = GraphWriter(weights)
     translation = _Translation(writer, batch, step)
     inputs = []
-    names: list[str] = []
-    for node in step.module.graph.nodes:
+    results: list[fx.Node] = []
+    for node in phase.module.graph.nodes:
         if node.op == "placeholder":
             inputs.append(_input_info(node, batch, frame))
             translation.place(node, _take_frame(writer, node, frame))
         elif node.op == "get_attr":
-            translation.place(node, writer.weight(str(node.target), getattr(step.module, str(node.target))))
+            translation.place(node, writer.weight(str(node.target), getattr(phase.module, str(node.target))))
         elif node.op == "call_function":
             translation.translate(node)
         else:
-            names = [translation.names[n] for group in node.args[0] for n in group]
-    wanted = [a.name for a in step.answers] + [h.output for h in step.histories]
-    outputs = _name_outputs(writer, names, wanted, step)
+            results = [n for group in node.args[0] for n in group]
+    wanted = [step.answers[i].name for i in phase.answers] + [step.histories[i].output for i in phase.histories]
+    outputs = _name_outputs(writer, [translation.names[n] for n in results], wanted, results, batch)
     graph = helper.make_graph(writer.nodes, "step", inputs, outputs, list(writer.small.values()))
     model = helper.make_model(
         graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION, producer_name="edgeco"
     )
-    exported = Exported(model.SerializeToString(deterministic=True), writer.weights)
-    onnx.checker.check_model(exported.model(), full_check=True)
-    return exported
+    return model.SerializeToString(deterministic=True)  # type: ignore[no-any-return]
 
 
-def _propagate(step: StepGraph, batch: int) -> None:
-    """Give every node of the step graph a fake value of the traced batch."""
+def propagate(module: fx.GraphModule, step: StepGraph) -> None:
+    """Give every node of a step network, or of one phase of it, a fake value of the traced batch."""
+    batch = step.clip.batch
     with FakeTensorMode(allow_non_fake_inputs=True) as mode:
         examples = []
         shapes = {}
@@ -92,10 +117,10 @@ def _propagate(step: StepGraph, batch: int) -> None:
         for item in step.clip.inputs:
             rest = [n for i, n in enumerate(item.shape) if i not in (0, item.time_dim)]
             shapes[item.name] = (batch, *rest)
-        for node in step.module.graph.nodes:
+        for node in module.graph.nodes:
             if node.op == "placeholder":
                 examples.append(torch.empty(shapes[str(node.target)], dtype=step.dtype))
-        FakeTensorProp(step.module, mode).propagate(*examples)
+        FakeTensorProp(module, mode).propagate(*examples)
 
 
 def _input_info(node: fx.Node, batch: int, frame: FrameInput | None) -> onnx.ValueInfoProto:
@@ -126,7 +151,7 @@ def _take_frame(writer: GraphWriter, node: fx.Node, frame: FrameInput | None) ->
 
 
 def _name_outputs(
-    writer: GraphWriter, names: Sequence[str], wanted: Sequence[str], step: StepGraph
+    writer: GraphWriter, names: Sequence[str], wanted: Sequence[str], results: Sequence[fx.Node], batch: int
 ) -> list[onnx.ValueInfoProto]:
     """Rename the results in place; one that is an input, a weight or wanted twice gets an Identity."""
     made = {name for node in writer.nodes for name in node.output}
@@ -142,9 +167,7 @@ def _name_outputs(
         node.output[:] = [renamed.get(n, n) for n in node.output]
     for name, final in extra:
         writer.emit("Identity", renamed.get(name, name), result=final)
-    end = next(n for n in step.module.graph.nodes if n.op == "output").args[0]
-    values = [n.meta["val"] for group in end for n in group]
-    batch = step.clip.batch
+    values = [n.meta["val"] for n in results]
     return [
         helper.make_tensor_value_info(
             final,

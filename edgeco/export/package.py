@@ -23,6 +23,8 @@ _DTYPES = {torch.float32: "float32", torch.float16: "float16", torch.int8: "int8
 
 WEIGHTS = "weights.safetensors"
 GRAPH = "step.fp32.onnx"
+PHASE = "step.fp32.{}.onnx"
+"""Names of the graphs where there are several."""
 GOLDEN = "golden.safetensors"
 REPORT = "report.json"
 
@@ -42,6 +44,8 @@ def history_record(history: History) -> records.History:
         starts_at=history.starts_at,
         rows_per_stream=history.rows_per_stream,
         buffers=history.buffers,
+        rate=history.rate,
+        phase=history.phase,
     )
 
 
@@ -68,7 +72,6 @@ def manifest_of(
     provenance: dict[str, Any],
 ) -> records.Manifest:
     """The manifest, but for variants, golden frames and members."""
-    batch = step.clip.batch
     inputs = []
     for item in step.clip.inputs:
         rest = tuple(n for i, n in enumerate(item.shape) if i not in (0, item.time_dim))
@@ -99,6 +102,7 @@ def manifest_of(
             delay=max(t.delay for t in timelines),
             valid_from=max(t.starts_at for t in timelines),
             warm_from=max(field - 1, *(max(t.past + t.delay, t.starts_at) for t in timelines)),
+            stride=len(step.schedule),
             period=step.period,
             fps=spec.fps,
         ),
@@ -107,7 +111,7 @@ def manifest_of(
         costs=records.Costs(
             parameters=parameters,
             clip_macs=clip_macs,
-            step_macs=total_macs(step.module.graph, batch),
+            step_macs=step_macs(step),
             state_bytes=state,
         ),
         members={},
@@ -116,6 +120,12 @@ def manifest_of(
         activation=spec.activation or ("softmax" if labels else "none"),
         provenance=provenance,
     )
+
+
+def step_macs(step: StepGraph) -> int:
+    """Multiply-accumulates of a step for one row, the mean over the phases."""
+    totals = [total_macs(phase.module.graph, step.clip.batch) for phase in step.phases]
+    return sum(totals[number] for number in step.schedule if number is not None) // len(step.schedule)
 
 
 def history_bytes(history: History) -> int:
@@ -141,6 +151,7 @@ def outputs_of(step: StepGraph) -> tuple[records.Output, ...]:
                 dtype=_dtype(node.meta["val"].dtype),  # type: ignore[arg-type]
                 valid_from=answer.timeline.starts_at,
                 delay=max(answer.timeline.delay, 0),
+                rate=answer.timeline.rate,
             )
         )
     return tuple(found)
@@ -168,13 +179,15 @@ def members_of(
     golden |= {f"answer.{name}": np.ascontiguousarray(value) for name, value in answers.items()}
     steps = len(next(iter(answers.values())))
     golden_record = records.Golden(member=GOLDEN, steps=steps, frames=len(frames))
+    names = [GRAPH if len(exported.graphs) == 1 else PHASE.format(i) for i in range(len(exported.graphs))]
     members = {
-        GRAPH: exported.graph,
+        **dict(zip(names, exported.graphs, strict=True)),
         WEIGHTS: save({k: np.ascontiguousarray(v) for k, v in exported.weights.items()}),
         GOLDEN: save(golden),
         REPORT: json.dumps(report, indent=1).encode(),
     }
-    variant = records.Variant(graphs=(GRAPH,), weights=WEIGHTS, tolerance=tolerance)
+    graphs = tuple("" if number is None else names[number] for number in exported.schedule)
+    variant = records.Variant(graphs=graphs, weights=WEIGHTS, tolerance=tolerance)
     return (
         msgspec.structs.replace(manifest, variants={"fp32": variant}, golden=golden_record),
         members,

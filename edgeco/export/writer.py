@@ -23,11 +23,15 @@ TYPES = {
 
 
 class GraphWriter:
-    """An ONNX graph under construction; every method that emits returns the name of its result."""
+    """An ONNX graph under construction; every method that emits returns the name of its result.
 
-    def __init__(self) -> None:
+    Args:
+        weights: where weights are put, for several graphs that share them.
+    """
+
+    def __init__(self, weights: dict[str, np.ndarray[Any, Any]] | None = None) -> None:
         self.nodes: list[onnx.NodeProto] = []
-        self.weights: dict[str, np.ndarray[Any, Any]] = {}
+        self.weights = {} if weights is None else weights
         self.small: dict[str, onnx.TensorProto] = {}
         self._count = 0
 

@@ -1,12 +1,15 @@
 """Where time lives in a value: how an element's index relates to steps, and what lies before the first element.
 
-The algebra is that of streaming convolutions: element j of a value with delay D is computed at step j + D. Front
-padding p of a kernel of k taps moves the delay by (k - 1) - p; explicit padding and slices along time only renumber
-the elements, so they cost nothing and may make a delay negative until something has to be computed from them.
+The algebra is that of streaming convolutions: element j of a value with rate r and delay D is computed at step r j + D.
+A stride multiplies the rate. Front padding p of a kernel that reaches over d (k - 1) elements moves the delay by
+(d (k - 1) - p) r; explicit padding and slices along time only renumber the elements, so they cost nothing and may make
+a delay negative until something has to be computed from them.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -21,31 +24,40 @@ def worst(*grades: Exactness) -> Exactness:
 
 @dataclass(frozen=True)
 class Timeline:
-    """Timeline of a value that holds one element per step.
+    """Timeline of a value that holds one element per `rate` steps.
 
     Attributes:
         length: elements the clip network has of this value for one clip.
-        delay: element j exists from step j + delay on.
+        rate: steps from one element to the next.
+        delay: element j exists from step rate * j + delay on.
         starts_at: step at which the first true element is computed.
-        past, future: the element j looks at input frames j - past to j + future.
+        past, future: the element j looks at input frames rate * j - past to rate * j + future.
         border: contents of the elements before `starts_at`, when explicit padding put some there.
         tail: elements of `border` that the clip network has after the last true one.
+        room: a recording of F frames has (F + room) // rate elements.
         exactness: how its elements relate to the clip network's.
     """
 
     length: int
+    rate: int = 1
     delay: int = 0
     starts_at: int = 0
     past: int = 0
     future: int = 0
     border: float | None = None
     tail: int = 0
+    room: int = 0
     exactness: Exactness = "exact"
 
     @property
     def receptive_field(self) -> int:
         """Input frames an element looks at."""
         return self.past + self.future + 1
+
+    @property
+    def phase(self) -> int:
+        """Steps at which elements are computed, modulo the rate."""
+        return self.delay % self.rate
 
     @property
     def computable(self) -> int:
@@ -57,16 +69,32 @@ class Timeline:
         """Step of the first defined element: padding counts as defined."""
         return self.delay if self.border is not None else self.starts_at
 
-    def tapped(self, taps: int, front: int, length: int, delay: int) -> Timeline:
-        """After a window of `taps` elements with `front` padded before the first (L += p, R += k - 1 - p)."""
-        padded = length != self.length - taps + 1
+    def age(self, delay: int) -> tuple[int, bool]:
+        """Elements that a reader with that delay is behind the newest, and whether the newest is of an earlier step."""
+        behind = delay - self.delay
+        return behind // self.rate, behind % self.rate != 0
+
+    def starting(self, delay: int, rate: int) -> int:
+        """Step of the first defined result of a reader at `delay` that takes every rate / self.rate-th element."""
+        return delay + -(-(self.first - self.delay) // rate) * rate
+
+    def tapped(self, taps: int, pads: tuple[int, int], delay: int, *, stride: int = 1, dilation: int = 1) -> Timeline:
+        """After a window of `taps` elements with `pads` before the first and after the last.
+
+        L += p r and R += (d (k - 1) - p) r.
+        """
+        reach = dilation * (taps - 1)
+        rate = self.rate * stride
+        more = sum(pads) - reach - 1
         return Timeline(
-            length=length,
+            length=(self.length + more) // stride + 1,
+            rate=rate,
             delay=delay,
-            starts_at=self.first + delay - self.delay,
-            past=self.past + front,
-            future=self.future + taps - 1 - front,
-            exactness=worst(self.exactness, "unpadded") if padded else self.exactness,
+            starts_at=self.starting(delay, rate),
+            past=self.past + self.rate * pads[0],
+            future=self.future + self.rate * (reach - pads[0]),
+            room=self.room + self.rate * (more + stride),
+            exactness=worst(self.exactness, "unpadded") if any(pads) else self.exactness,
         )
 
     def padded(self, front: int, back: int, border: float) -> Timeline:
@@ -74,49 +102,72 @@ class Timeline:
         return replace(
             self,
             length=self.length + front + back,
-            delay=self.delay - front,
-            past=self.past + front,
-            future=self.future - front,
+            delay=self.delay - self.rate * front,
+            past=self.past + self.rate * front,
+            future=self.future - self.rate * front,
             border=border,
             tail=self.tail + back,
+            room=self.room + self.rate * (front + back),
             exactness=worst(self.exactness, "unpadded"),
         )
 
-    def cut(self, front: int, back: int) -> Timeline:
-        """After the first `front` and the last `back` elements were sliced off, which only renumbers the others."""
-        delay = self.delay + front
+    def cut(self, front: int, back: int, step: int = 1) -> Timeline:
+        """After `front` and `back` elements were sliced off and every `step`-th kept: a renumbering of those left."""
+        assert step == 1 or self.border is None, "explicit padding is read as real elements before it is thinned"
+        delay = self.delay + self.rate * front
+        rate = self.rate * step
         return replace(
             self,
-            length=self.length - front - back,
+            length=-(-(self.length - front - back) // step),
+            rate=rate,
             delay=delay,
-            starts_at=max(self.starts_at, delay),
-            past=self.past - front,
-            future=self.future + front,
+            starts_at=delay + -(-max(self.starts_at - delay, 0) // rate) * rate,
+            past=self.past - self.rate * front,
+            future=self.future + self.rate * front,
             tail=max(0, self.tail - back),
+            room=self.room + self.rate * (step - 1 - front - back),
         )
 
-    def summary(self, length: int) -> Timeline:
-        """The summary of a window of `length` elements, renumbered by the element at which its window ends."""
+    def summary(self, span: int) -> Timeline:
+        """The summary of a window over `span` + 1 frames' places, renumbered by the place at which its window ends."""
         return replace(
-            self, delay=self.delay - length + 1, past=self.past + length - 1, future=self.future - length + 1
+            self, delay=self.delay - span, past=self.past + span, future=self.future - span, room=self.room + span
+        )
+
+    def windowed(self, length: int, delay: int) -> Timeline:
+        """Windows of `length` elements, each numbered by its first and complete at `delay`."""
+        span = self.rate * (length - 1)
+        return Timeline(
+            length=1,
+            rate=self.rate,
+            delay=delay,
+            starts_at=self.starting(delay, self.rate),
+            past=self.past,
+            future=self.future + span,
+            room=self.room - span,
+            exactness=self.exactness,
         )
 
     def aged(self, delay: int) -> Timeline:
         """The same elements read later, at `delay`."""
-        return replace(self, delay=delay, starts_at=self.first + delay - self.delay, border=None, tail=0)
+        return replace(self, delay=delay, starts_at=self.starting(delay, self.rate), border=None, tail=0)
 
-    def ends_at(self, extra: int) -> int:
-        """Step from which there are no true elements, in a recording of `extra` frames more than the clip."""
-        return self.delay + self.length - self.tail + extra
+    def ends_at(self, frames: int) -> int:
+        """Step from which there are no true elements, in a recording of so many frames."""
+        return self.delay + self.rate * ((frames + self.room) // self.rate - self.tail)
 
 
-def merged(parts: list[Timeline], delay: int, length: int) -> Timeline:
-    """Timeline of an operator that reads element j of every part at step j + delay."""
+def merged(parts: Sequence[Timeline], delay: int, length: int) -> Timeline:
+    """Timeline of an operator that reads element j of every part, rates of single elements apart, at one step."""
+    rate = math.lcm(*(part.rate for part in parts))
+    longest = max(parts, key=lambda part: (part.length, part.rate))
     return Timeline(
         length=length,
+        rate=rate,
         delay=delay,
-        starts_at=max(part.first + delay - part.delay for part in parts),
+        starts_at=max(part.starting(delay, rate) for part in parts),
         past=max(part.past for part in parts),
         future=max(part.future for part in parts),
+        room=longest.room,
         exactness=worst(*(part.exactness for part in parts)),
     )

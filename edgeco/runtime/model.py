@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from edgeco.bundle import Bundle, open_bundle
 from edgeco.bundle.manifest import Manifest
 from edgeco.engines import open_engine
-from edgeco.engines.checks import check_graph, check_runnable
+from edgeco.engines.checks import check_graph
 from edgeco.engines.protocol import Engine
 from edgeco.errors import FrameError, SpecError
 from edgeco.runtime.stream import Stream
@@ -39,7 +39,6 @@ class Model:
     """
 
     def __init__(self, bundle: Bundle, engine: Engine, variant: str, why: str) -> None:
-        check_runnable(bundle.manifest)
         check_graph(engine, bundle.manifest)
         self.bundle = bundle
         self.manifest: Manifest = bundle.manifest
@@ -105,12 +104,11 @@ def load_bundle(
 ) -> Model:
     """``load`` for a bundle that is open already."""
     manifest = bundle.manifest
-    check_runnable(manifest)
     chosen, because = _variant(manifest, variant)
     counted = "as asked" if threads is not None else "the physical cores it may use"
     if threads is None and manifest.costs.step_macs < SMALL:
         threads, counted = 1, "a step is too small to share"
-    compiled = open_engine(bundle.onnx(chosen), engine=engine, threads=threads)
+    compiled = open_engine(bundle.phases(chosen), engine=engine, threads=threads)
     asked = "the only engine of this release" if engine == "auto" else "as asked"
     why = (
         f"{compiled.name} ({asked}) on the processor with {compiled.threads} "

@@ -50,6 +50,11 @@ class Stream:
         self._outputs = tuple(self._session.outputs.items())
         self._names = frozenset(self._session.inputs)
         self._valid_from = max((output.valid_from for output in manifest.outputs), default=0)
+        # A network that strides in time answers in some phases only; in between its latest answers stand.
+        self._answers = tuple(
+            any((phase - output.valid_from) % output.rate == 0 for output in manifest.outputs)
+            for phase in range(manifest.timeline.stride)
+        )
         self._warm_from = manifest.timeline.warm_from
         self._labels = manifest.labels
         self._activation = manifest.activation
@@ -64,7 +69,8 @@ class Stream:
     @property
     def valid(self) -> bool:
         """Whether the last step gave an answer."""
-        return self._open().steps > self._valid_from
+        last = self._open().steps - 1
+        return last >= self._valid_from and self._answers[last % len(self._answers)]
 
     @property
     def warm(self) -> bool:
@@ -107,7 +113,7 @@ class Stream:
         outputs = {name: read(buffer) for name, buffer in self._outputs}
         return Result(
             outputs,
-            step >= self._valid_from,
+            step >= self._valid_from and self._answers[step % len(self._answers)],
             step >= self._warm_from,
             stamp,
             (now() - start) * 1e-9,

@@ -180,22 +180,46 @@ def test_limits(toy: Toy, monkeypatch: pytest.MonkeyPatch, place: str, limit: in
             write_bundle(toy.path, toy.manifest, toy.members)
 
 
-def test_a_phase_that_writes_no_history_breaks_the_period(toy: Toy) -> None:
-    """With two phases of which one writes, four buffers turn once in eight steps."""
+def test_a_phase_does_what_the_manifest_says(toy: Toy) -> None:
+    """Of two phases one writes the history: its rate is 2, and four buffers turn once in eight steps."""
     onnx = pytest.importorskip("onnx")
     idle = onnx.load_from_string(toy.members["graphs/fp32.onnx"])
     del idle.graph.output[1]
     variant = msgspec.structs.replace(toy.manifest.variants["fp32"], graphs=("graphs/fp32.onnx", "graphs/idle.onnx"))
     members = toy.members | {"graphs/idle.onnx": idle.SerializeToString()}
-    history = msgspec.structs.replace(toy.manifest.histories[0], buffers=4)
-    for period, whole in ((8, True), (4, False)):
+    cases = {
+        (8, 2, 0): None,
+        (4, 2, 0): "4 buffers, which does not divide the period 4 at rate 2",
+        (8, 1, 0): "does not give 'h000_new' in phase 1",
+        (8, 2, 1): "gives 'h000_new' in phase 0",
+        (8, 3, 0): "has rate 3 and phase 0, in a stride of 2",
+        (8, 2, 2): "has rate 2 and phase 2",
+    }
+    for (period, rate, phase), refused in cases.items():
         timeline = msgspec.structs.replace(toy.manifest.timeline, stride=2, period=period)
+        history = msgspec.structs.replace(toy.manifest.histories[0], buffers=4, rate=rate, phase=phase)
         manifest = toy_manifest(timeline=timeline, variants={"fp32": variant}, histories=(history,))
-        if whole:
+        if refused is None:
             write_bundle(toy.path, manifest, members)
             continue
-        with pytest.raises(BundleError, match=r"writes history 'h000' 2 times in a period of 4, .* its 4 buffers"):
+        with pytest.raises(BundleError, match=refused):
             write_bundle(toy.path, manifest, members)
+
+
+def test_a_phase_may_have_nothing_to_do(toy: Toy) -> None:
+    timeline = msgspec.structs.replace(toy.manifest.timeline, stride=2, period=8)
+    variant = msgspec.structs.replace(toy.manifest.variants["fp32"], graphs=("graphs/fp32.onnx", ""))
+    history = msgspec.structs.replace(toy.manifest.histories[0], buffers=4, rate=2)
+    answer = msgspec.structs.replace(toy.manifest.outputs[0], rate=2)
+    manifest = toy_manifest(timeline=timeline, variants={"fp32": variant}, histories=(history,), outputs=(answer,))
+    write_bundle(toy.path, manifest, toy.members)
+    bundle = open_bundle(toy.path)
+    assert [model is None for model in bundle.phases("fp32")] == [False, True]
+    with pytest.raises(SpecError, match="no graph for phase 3, in which 'fp32' has nothing to do"):
+        bundle.onnx("fp32", 3)
+    nothing = msgspec.structs.replace(variant, graphs=("", ""))
+    with pytest.raises(BundleError, match="names no graph"):
+        write_bundle(toy.path, msgspec.structs.replace(manifest, variants={"fp32": nothing}), toy.members)
 
 
 def test_order_of_the_checks(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:

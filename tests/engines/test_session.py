@@ -15,7 +15,7 @@ from stepnets import StepNet, history, stepnet
 
 from edgeco.engines import open_engine
 from edgeco.engines.session import MOST_BINDINGS, Session
-from edgeco.errors import BundleError, EngineError
+from edgeco.errors import EngineError
 
 BORDERS = {
     "float32": [0.0, -math.inf, 2.0, -3.4028234663852886e38],
@@ -211,16 +211,6 @@ def test_a_failed_run_leaves_the_past_as_it_was(monkeypatch: pytest.MonkeyPatch)
 def test_no_rows_no_session() -> None:
     with pytest.raises(EngineError, match="at least one row"):
         open_session(stepnet(history("carry")), 0)
-
-
-def test_a_temporal_stride_is_refused() -> None:
-    import msgspec
-
-    net = stepnet(history("carry"))
-    timeline = msgspec.structs.replace(net.manifest.timeline, stride=2, period=2)
-    manifest = msgspec.structs.replace(net.manifest, timeline=timeline)
-    with pytest.raises(BundleError, match="every 2 frames"):
-        Session(open_engine(net.onnx, threads=1), manifest)
 
 
 def test_state_bytes_count_every_buffer() -> None:

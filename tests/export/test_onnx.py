@@ -35,7 +35,7 @@ def differences(
     step, made = exported(net, clip, time_dim)
     program = StepProgram(net, step)
     manifest = manifest_of("net", BuildSpec(model="m", clip=clip, time_dim=time_dim), step, None, None, 0, 0, {})
-    session = Session(open_engine(made.model().SerializeToString()), manifest, rows=rows)
+    session = Session(open_engine(made.phases()), manifest, rows=rows)
     shape = [rows, *clip]
     shape[time_dim] = steps
     state, worst = program.initial_state(rows), dict[str, float]()
@@ -46,7 +46,7 @@ def differences(
         with torch.no_grad():
             answers, state = program.step([frame], state)
         for answer, value in zip(program.answers, answers, strict=True):
-            if state.steps > answer.timeline.starts_at:
+            if value is not None and state.steps > answer.timeline.starts_at:
                 given = session.engine.memory.read(session.outputs[answer.name])
                 expected = value.numpy().reshape(given.shape)
                 error = float(np.abs(given - expected).max() / max(np.abs(expected).max(), 1e-6))
@@ -190,7 +190,7 @@ def test_graph_has_the_shape_that_engines_want() -> None:
     assert names == {"frame"} | {n for h in step.histories for n in h.inputs}
     assert all(v.type.tensor_type.shape.dim[0].dim_param == "rows" for v in model.graph.input)
     assert not model.graph.initializer or all(
-        w not in onnx.ModelProto.FromString(made.graph).graph.initializer for w in made.weights
+        w not in onnx.ModelProto.FromString(made.graphs[0]).graph.initializer for w in made.weights
     )
 
 
@@ -198,7 +198,7 @@ def test_weights_lie_beside_the_graph_once() -> None:
     layer = nn.Conv1d(3, 3, 3)
     _, made = exported(nn.Sequential(layer, nn.ReLU(), layer), (3, 8))
     assert len([w for w in made.weights.values() if w.size == layer.weight.numel()]) == 1
-    assert len(made.graph) < 2500
+    assert len(made.graphs[0]) < 2500
 
 
 def test_norms_are_folded_where_a_convolution_alone_feeds_them() -> None:

@@ -12,17 +12,40 @@ from edgeco.continual.history import MAX_PERIOD, choose_period
 from edgeco.graph.timeline import Timeline, merged, worst
 
 
-@given(st.lists(st.tuples(st.integers(1, 9), st.integers(0, 4)), min_size=1, max_size=6))
-def test_stacked_kernels_add_up(layers: list[tuple[int, int]]) -> None:
-    """L adds the front padding, R adds what lies ahead; the receptive field is 1 plus all (k - 1)."""
-    time, length = Timeline(100), 100
-    for taps, front in layers:
-        front = min(front, taps - 1)
-        length = length + 2 * front - taps + 1
-        time = time.tapped(taps, front, length, time.delay + taps - 1 - front)
-    assert time.receptive_field == 1 + sum(k - 1 for k, _ in layers)
-    assert time.past == sum(min(p, k - 1) for k, p in layers)
+@given(
+    st.lists(
+        st.tuples(st.integers(1, 9), st.integers(0, 4), st.integers(1, 3), st.integers(1, 3)), min_size=1, max_size=5
+    )
+)
+def test_stacked_kernels_add_up(layers: list[tuple[int, int, int, int]]) -> None:
+    """L adds p r, R adds (d (k - 1) - p) r, strides multiply; the receptive field is 1 plus all d (k - 1) r."""
+    time, frames, rate, field = Timeline(5000), 5000, 1, 1
+    length = frames
+    for taps, front, stride, dilation in layers:
+        reach = dilation * (taps - 1)
+        front = min(front, reach)
+        field += reach * rate
+        time = time.tapped(taps, (front, front), time.delay + rate * (reach - front), stride=stride, dilation=dilation)
+        length = (length + 2 * front - reach - 1) // stride + 1
+        rate *= stride
+    assert time.receptive_field == field
+    assert (time.rate, time.length) == (rate, length)
     assert time.delay == time.future == time.starts_at
+    assert (frames + time.room) // time.rate == length
+
+
+@given(st.integers(1, 4), st.integers(0, 5), st.integers(0, 3), st.integers(1, 3), st.integers(40, 80))
+def test_elements_of_a_recording_are_counted(rate: int, front: int, back: int, step: int, frames: int) -> None:
+    time = Timeline(60).tapped(1, (0, 0), 0, stride=rate).cut(front, back, step)
+    assert (frames + time.room) // time.rate == len(
+        range(0, frames, rate)[front : len(range(0, frames, rate)) - back : step]
+    )
+    assert time.delay == rate * front and time.rate == rate * step
+
+
+def test_a_reader_between_two_elements_finds_the_newest_in_the_past() -> None:
+    time = Timeline(20, rate=4, delay=2, starts_at=2)
+    assert [time.age(delay) for delay in (2, 3, 6, 9)] == [(0, False), (0, True), (1, False), (1, True)]
 
 
 def test_padding_and_slicing_only_renumber() -> None:
@@ -44,7 +67,7 @@ def test_merge_waits_for_the_latest_and_sees_the_widest() -> None:
 
 
 def test_summary_is_numbered_by_the_element_at_which_its_window_ends() -> None:
-    summary = Timeline(1, delay=9, starts_at=9, future=9).summary(10)
+    summary = Timeline(1, delay=9, starts_at=9, future=9).summary(9)
     assert (summary.delay, summary.starts_at, summary.past, summary.future) == (0, 9, 9, 0)
 
 
@@ -55,12 +78,12 @@ def test_weakest_promise_wins() -> None:
 
 @pytest.mark.parametrize(("needs", "period"), [([3, 5, 2], 6), ([2], 2), ([10], 10), ([9, 10], 10), ([], 1)])
 def test_common_period(needs: list[int], period: int) -> None:
-    assert choose_period([(n, 1) for n in needs])[0] == period
+    assert choose_period([(n, 1, 1) for n in needs])[0] == period
 
 
 @given(st.lists(st.tuples(st.integers(2, MAX_PERIOD), st.integers(1, 1000)), min_size=1, max_size=5))
 def test_period_is_the_cheapest_of_all(needs: list[tuple[int, int]]) -> None:
-    period, counts = choose_period(needs)
+    period, counts = choose_period([(n, b, 1) for n, b in needs])
     assert all(period % c == 0 and c >= n for c, (n, _) in zip(counts, needs, strict=True))
     cost = sum(c * b for c, (_, b) in zip(counts, needs, strict=True))
     for other in range(max(n for n, _ in needs), MAX_PERIOD + 1):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import Tensor, fx
@@ -12,13 +13,14 @@ from edgeco.continual.registry import rule
 from edgeco.continual.rules.framewise import framewise, in_batch
 from edgeco.continual.value import Kind, Value
 from edgeco.graph.layout import plain
+from edgeco.graph.timeline import Timeline
 
 _CONV = {1: aten.conv1d.default, 2: aten.conv2d.default, 3: aten.conv3d.default}
 
 
 @rule(aten.conv1d, aten.conv2d, aten.conv3d)
 def convolution(ctx: Context) -> Value | list[Value]:
-    """Convolution over any axes; over time without stride and dilation."""
+    """Convolution over any axes."""
     value, weight = ctx.args["input"], ctx.args["weight"]
     if value.kind is Kind.WINDOW:
         return ctx.window()
@@ -35,18 +37,14 @@ def convolution(ctx: Context) -> Value | list[Value]:
 def _over_time(ctx: Context, value: Value, weight: Tensor, axis: int) -> Value:
     spatial = weight.ndim - 2
     at = axis - 2
-    taps = weight.shape[axis]
     stride, dilation = _spread(ctx.args["stride"], spatial), _spread(ctx.args["dilation"], spatial)
     before, after = _padding(ctx.args["padding"], weight, dilation)
-    length = ctx.shape[axis]
-    if stride[at] > 1 and length > 1:
-        ctx.refuse(f"stride {stride[at]} in time", "Use stride 1 in time, and pool or subsample the answers instead.")
-    if dilation[at] > 1 and taps > 1:
-        ctx.refuse(f"dilation {dilation[at]} in time", "Use dilation 1 in time.")
-    padded = bool(before[at] or after[at])
-    value, ages, delay = aligned_taps(ctx, value, taps, before[at], 0.0 if padded else None)
-    timeline = value.time.tapped(taps, before[at], length, delay)
-    elements = [ctx.builder.past(value, age, 0.0 if padded else value.time.border) for age in ages]
+    pads = (before[at], after[at])
+    often = ctx.shape[axis] == 1 and not any(pads)  # a summary of the clip may be had at every step
+    taps = Taps(weight.shape[axis], 1 if often else stride[at], dilation[at], pads)
+    value, ages, timeline = aligned(ctx, value, taps, 0.0 if any(taps.pads) else None, ctx.shape[axis])
+    border = 0.0 if any(taps.pads) else value.time.border
+    elements = [ctx.builder.past(value, age, False, border) for age in ages]
     rest = [i for i in range(spatial) if i != at]
     asymmetric = [i for i in rest if before[i] != after[i]]
     if asymmetric:
@@ -63,27 +61,67 @@ def _over_time(ctx: Context, value: Value, weight: Tensor, axis: int) -> Value:
             "dilation": [dilation[i] for i in rest],
         },
     )
-    if taps > 1:
-        ctx.note(timeline, f"{taps} taps")
+    if taps.size > 1 or taps.stride > 1:
+        ctx.note(timeline, taps.text)
     layout = value.layout.with_axis(1, plain([ctx.shape[1]]).axes[0])
     for i, size in enumerate(ctx.shape[2:], start=2):
         layout = layout.with_size(i, size)
     return ctx.stream(node, layout, timeline)
 
 
-def aligned_taps(
-    ctx: Context, value: Value, taps: int, front: int, border: float | None
-) -> tuple[Value, list[int], int]:
-    """Ages of the elements that `taps` taps read, oldest first, and the delay of the result.
+@dataclass(frozen=True)
+class Taps:
+    """A window over time: its size, stride and dilation, and the padding before and after all elements.
+
+    `slack` more elements may be missing after the last, where the number of results is rounded up.
+    """
+
+    size: int
+    stride: int = 1
+    dilation: int = 1
+    pads: tuple[int, int] = (0, 0)
+    slack: int = 0
+
+    @property
+    def bordered(self) -> bool:
+        """Whether elements outside are ever read."""
+        return any(self.pads) or self.slack > 0
+
+    @property
+    def reach(self) -> int:
+        """Elements from the oldest tap to the newest."""
+        return self.dilation * (self.size - 1)
+
+    @property
+    def text(self) -> str:
+        """In words, for the report."""
+        more = f", {self.dilation} apart" if self.dilation > 1 and self.size > 1 else ""
+        more += f", every {self.stride} elements" if self.stride > 1 else ""
+        return f"{self.size} tap{'s' if self.size > 1 else ''}{more}"
+
+
+def aligned(
+    ctx: Context, value: Value, taps: Taps, border: float | None, length: int
+) -> tuple[Value, list[int], Timeline]:
+    """Ages of the elements that the taps read, oldest first, and the timeline of the result.
 
     Explicit padding of another value than the operator's own is read as real elements first.
+
+    Args:
+        border: what the operator pads with; None if it does not.
+        length: elements of the result in the clip network.
     """
     if border is not None and value.time.border is not None and value.time.border != border:
         value = ctx.ready(value)
     time = value.time
-    delay = max(time.delay + taps - 1 - front, time.computable)
-    ages = [delay - time.delay + front - i for i in range(taps)]
-    return value, ages, delay
+    delay = max(time.delay + time.rate * (taps.reach - taps.pads[0]), time.computable)
+    newest = time.age(delay)[0]
+    ages = [newest + taps.pads[0] - taps.dilation * i for i in range(taps.size)]
+    pads = (taps.pads[0], taps.pads[1] + taps.slack)
+    made = time.tapped(taps.size, pads, delay, stride=taps.stride, dilation=taps.dilation)
+    if not any(taps.pads) and (length - 1) * taps.stride + taps.reach < time.length:
+        made = replace(made, exactness=time.exactness)  # the slack is not used on this clip
+    return value, ages, replace(ctx.strided(made), length=length)
 
 
 def _spread(value: Any, count: int) -> list[int]:
@@ -166,4 +204,4 @@ def _scaled(builder: StepBuilder, elements: list[fx.Node], weight: Tensor, axis:
     return builder.call(aten.add.Tensor, total, builder.weight(owner, "shift", column))
 
 
-__all__ = ["aligned_taps", "convolution"]
+__all__ = ["Taps", "aligned", "convolution"]

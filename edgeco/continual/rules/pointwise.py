@@ -13,7 +13,6 @@ from edgeco.continual.context import Context
 from edgeco.continual.registry import rule
 from edgeco.continual.value import Kind, Value
 from edgeco.graph.layout import Axis, Layout
-from edgeco.graph.timeline import merged
 
 
 def pointwise(ctx: Context) -> Value | list[Value]:
@@ -29,10 +28,9 @@ def pointwise(ctx: Context) -> Value | list[Value]:
     if lazy is not None:
         return lazy
     streams = with_summaries(ctx, streams)
-    delay = max(v.time.computable for v in streams)
+    timeline = ctx.together(streams)
     renumbered = dict(zip([id(v) for v in values if v.kind is Kind.STREAM], streams, strict=True))
-    nodes = {id(v): without_time(ctx, renumbered.get(id(v), v), offset, delay) for v in values}
-    timeline = merged([v.time for v in streams], delay, max(v.time.length for v in streams))
+    nodes = {id(v): without_time(ctx, renumbered.get(id(v), v), offset, timeline.delay) for v in values}
     return ctx.stream(ctx.emit({}, nodes), broadcast_layout(values, ctx.shape), timeline)
 
 
@@ -64,11 +62,12 @@ def with_summaries(ctx: Context, streams: Sequence[Value]) -> list[Value]:
     length = max(v.time.length for v in streams)
     if length == 1 or all(v.time.length == length for v in streams):
         return list(streams)
+    span = next(v.time.rate for v in streams if v.time.length == length) * (length - 1)
     found = []
     for value in streams:
-        time = value.time if value.time.length == length else value.time.summary(length)
+        time = value.time if value.time.length == length else value.time.summary(span)
         found.append(Value(value.kind, value.layout, value.node, time))
-    timeline = merged([v.time for v in found], max(v.time.computable for v in found), length)
+    timeline = ctx.together(found)
     ctx.note(timeline, f"each element sees the {length}-element window that ends at it", "causal")
     return [Value(v.kind, v.layout, v.node, replace(v.time, exactness="causal")) for v in found]
 

@@ -7,14 +7,18 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+from torch import fx
+
 from edgeco.continual.builder import aten
 from edgeco.continual.context import Context
 from edgeco.continual.registry import rule
-from edgeco.continual.rules.convolution import aligned_taps
+from edgeco.continual.rules.convolution import Taps, aligned
 from edgeco.continual.rules.framewise import framewise, in_batch
 from edgeco.continual.rules.reduction import over_time, windowed
 from edgeco.continual.value import Kind, Value
 from edgeco.graph.layout import Layout
+from edgeco.graph.timeline import Timeline
 
 _AVG = {1: aten.avg_pool1d.default, 2: aten.avg_pool2d.default}
 _MAX = {1: aten.max_pool1d.default, 2: aten.max_pool2d.default}
@@ -110,28 +114,15 @@ def _pool(ctx: Context, kind: str) -> Value | list[Value]:
     at = time - first
     length = _size(ctx)[time]
     whole = length == 1 and options.kernel[at] == value.time.length and not options.padding[at]
-    if not whole:
-        _check_time(ctx, options, at, length)
     if options.divisor is not None and options.kernel[at] > 1:
         ctx.refuse("divisor_override together with a window in time", "Scale the result instead.")
     frames = _space(ctx, value, options.without(at), kind)
-    if whole:
-        return over_time(ctx, frames, kind)
-    return _sliding(ctx, frames, options.kernel[at], options.padding[at], length, kind)
+    return over_time(ctx, frames, kind) if whole else _sliding(ctx, frames, options, at, length, kind)
 
 
 def _size(ctx: Context) -> tuple[int, ...]:
     value = ctx.node.meta["val"]
     return tuple((value[0] if isinstance(value, (tuple, list)) else value).shape)
-
-
-def _check_time(ctx: Context, options: Pool, at: int, length: int) -> None:
-    if options.stride[at] > 1 and length > 1:
-        ctx.refuse(f"stride {options.stride[at]} in time", "Give stride 1 for the time axis.")
-    if options.dilation[at] > 1 and options.kernel[at] > 1:
-        ctx.refuse(f"dilation {options.dilation[at]} in time", "Use dilation 1 in time.")
-    if options.padding[at] and not options.count_include_pad:
-        ctx.refuse("count_include_pad=False with padding in time", "Leave the padding in time out, or count it.")
 
 
 def _in_frame(ctx: Context, value: Value, options: Pool, kind: str) -> Value:
@@ -182,29 +173,62 @@ def _frame_layout(ctx: Context, value: Value) -> Layout:
     return layout
 
 
-def _sliding(ctx: Context, value: Value, taps: int, front: int, length: int, kind: str) -> Value:
-    """Pooling over the newest `taps` elements."""
-    if taps == 1 and not front:
+def _sliding(ctx: Context, value: Value, options: Pool, at: int, length: int, kind: str) -> Value:
+    """Pooling over a few of the newest elements."""
+    taps = _taps(ctx, value, options, at, length)
+    if (taps.size, taps.stride) == (1, 1) and not taps.bordered:
         return value
-    border = None if not front else -math.inf if kind == "max" else 0.0
-    value, ages, delay = aligned_taps(ctx, value, taps, front, border)
-    timeline = value.time.tapped(taps, front, length, delay)
-    border = value.time.border if border is None else border
-    if ages[-1] == 0 and taps >= RING_FROM:
-        node = windowed(ctx, value, taps, kind, border)
-    else:
-        node = _combine(ctx, [ctx.builder.past(value, age, border) for age in ages], kind)
-    ctx.note(timeline, f"{kind} of {taps} elements")
+    if kind == "mean" and taps.bordered and (taps.slack or not options.count_include_pad):
+        return _mean_of_real(ctx, ctx.ready(value), taps, length)
+    made, timeline = _over(ctx, value, taps, length, kind)
+    ctx.note(timeline, f"{kind} of {taps.text.replace('tap', 'element')}")
     assert value.layout.time is not None
-    return ctx.stream(node, value.layout.with_size(value.layout.time, length), timeline)
+    return ctx.stream(made, value.layout.with_size(value.layout.time, length), timeline)
 
 
-def _combine(ctx: Context, elements: list[Any], kind: str) -> Any:
-    op = aten.maximum.default if kind == "max" else aten.add.Tensor
+def _taps(ctx: Context, value: Value, options: Pool, at: int, length: int) -> Taps:
+    """The window over time; where the length is rounded up, the last window reaches beyond the padding."""
+    size, padding, dilation = options.kernel[at], options.padding[at], options.dilation[at]
+    stride = options.stride[at] if length > 1 or padding else 1  # a summary of the clip may be had at every step
+    slack = min(stride - 1, dilation * (size - 1) - padding) if options.ceil_mode else 0
+    if slack and padding and options.count_include_pad and "avg" in ctx.op:
+        ctx.refuse("ceil_mode together with counted padding in time", "Leave one of them out.")
+    return Taps(size, stride, dilation, (padding, padding), slack)
+
+
+def _over(ctx: Context, value: Value, taps: Taps, length: int, kind: str) -> tuple[fx.Node, Timeline]:
+    """Mean, sum or max of the elements that the taps read."""
+    border = (-math.inf if kind == "max" else 0.0) if taps.bordered else None
+    value, ages, timeline = aligned(ctx, value, taps, border, length)
+    border = value.time.border if border is None else border
+    if ages[-1] == 0 and taps.size >= RING_FROM and taps.dilation == 1:
+        return windowed(ctx, value, taps.size, kind, border), timeline
+    elements = [ctx.builder.past(value, age, False, border) for age in ages]
     total = elements[0]
     for element in elements[1:]:
-        total = ctx.builder.call(op, total, element)
-    return total if kind == "max" else ctx.builder.call(aten.mul.Tensor, total, 1.0 / len(elements))
+        total = ctx.builder.call(aten.maximum.default if kind == "max" else aten.add.Tensor, total, element)
+    scaled = kind == "mean" and len(elements) > 1
+    return ctx.builder.call(aten.mul.Tensor, total, 1.0 / len(elements)) if scaled else total, timeline
+
+
+def _mean_of_real(ctx: Context, value: Value, taps: Taps, length: int) -> Value:
+    """The mean of the elements that are no padding: their sum over their number, kept as a history of ones."""
+    builder, layout = ctx.builder, value.layout
+    if layout.batch != 0 or len(layout.axes[0]) != 1 or layout.time is None:
+        ctx.refuse(
+            "a mean that leaves out padding, with rows merged into the batch", "Count the padding, or pool before."
+        )
+    ones = layout
+    for axis in range(1, layout.rank):
+        ones = ones if axis == layout.time else ones.with_axis(axis, ()).with_size(axis, 1)
+    one = builder.weight(torch.ones([1] * ones.step.rank, dtype=builder.dtype), "one")
+    spread = builder.call(aten.expand.default, one, [builder.batch_size(), *ones.step.shape[1:]])
+    total, timeline = _over(ctx, value, taps, length, "sum")
+    count, _ = _over(ctx, ctx.stream(spread, ones, value.time), taps, length, "sum")
+    count = builder.call(aten.clamp_min.default, count, 1.0)  # where nothing is real yet, nothing is valid
+    ctx.note(timeline, f"mean of {taps.text.replace('tap', 'element')}, padding left out")
+    node = builder.call(aten.div.Tensor, total, count)
+    return ctx.stream(node, layout.with_size(layout.time, length), timeline)
 
 
 @rule(aten.adaptive_avg_pool1d, aten.adaptive_avg_pool2d, aten.adaptive_avg_pool3d)

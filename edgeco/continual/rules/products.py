@@ -10,7 +10,6 @@ from edgeco.continual.registry import rule
 from edgeco.continual.rules.pointwise import time_offset
 from edgeco.continual.value import Kind, Value
 from edgeco.graph.layout import Axis, Layout
-from edgeco.graph.timeline import merged
 
 
 @rule(aten.linear)
@@ -78,8 +77,8 @@ def _labelled(
         or not (pure or _leading(streams))
     ):
         return ctx.window("a product that sums over time")
-    delay = max(v.time.computable for v in streams)
-    timeline = merged([v.time for v in streams], delay, max(v.time.length for v in streams))
+    timeline = ctx.together(streams)
+    delay = timeline.delay
     nodes = [ctx.builder.at(v, delay) if v.kind is Kind.STREAM else ctx.builder.node(v) for v in values]
     layout = _result_layout(values, letters, result, ctx)
     node = _emit(ctx, nodes, values, letters, result, mark if pure else None)
@@ -156,8 +155,8 @@ def attention(ctx: Context) -> Value | list[Value]:
     leading = all(v.layout.time is None or v.layout.time < v.layout.rank - 2 for v in streams)
     if len(streams) < len(values) or not leading or time_offset(streams) is None or ctx.args["attn_mask"] is not None:
         return ctx.window("attention over time")
-    delay = max(v.time.computable for v in streams)
-    timeline = merged([v.time for v in streams], delay, max(v.time.length for v in streams))
+    timeline = ctx.together(streams)
+    delay = timeline.delay
     node = ctx.emit({}, {id(v): ctx.builder.at(v, delay) for v in streams})
     query, value = ctx.args["query"], ctx.args["value"]
     layout = query.layout.with_axis(query.layout.rank - 1, value.layout.axes[-1])

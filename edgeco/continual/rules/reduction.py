@@ -12,7 +12,6 @@ from edgeco.continual.context import Context
 from edgeco.continual.registry import rule
 from edgeco.continual.value import Kind, Value
 from edgeco.graph.layout import Factor, Layout
-from edgeco.graph.timeline import Timeline
 
 _KINDS = {"mean": "mean", "sum": "sum", "amax": "max", "amin": "min"}
 
@@ -107,15 +106,7 @@ def over_time(ctx: Context, value: Value, kind: str) -> Value:
     if time.computable > time.delay:
         value = ctx.ready(value)
         time = value.time
-    delay = time.computable + length - 1
-    result = Timeline(
-        length=1,
-        delay=delay,
-        starts_at=time.first + delay - time.delay,
-        past=time.past,
-        future=time.future + length - 1,
-        exactness=time.exactness,
-    )
+    result = time.windowed(length, time.computable + time.rate * (length - 1))
     node = windowed(ctx, value, length, kind, None)
     if length > 1:
         ctx.note(result, f"{kind} of the last {length} elements")

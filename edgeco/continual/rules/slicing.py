@@ -12,7 +12,6 @@ from edgeco.continual.rules.pointwise import time_offset, with_summaries, withou
 from edgeco.continual.rules.shape import viewed
 from edgeco.continual.value import Kind, Value
 from edgeco.graph.layout import Layout
-from edgeco.graph.timeline import merged
 
 
 def _bounds(start: int | None, end: int | None, size: int) -> tuple[int, int]:
@@ -31,8 +30,6 @@ def slice_(ctx: Context) -> Value | list[Value]:
     size = value.layout.shape[axis]
     start, end = _bounds(ctx.args["start"], ctx.args["end"], size)
     step = ctx.args["step"]
-    if axis == value.layout.time and step > 1 and ctx.shape[axis] > 1:
-        ctx.refuse(f"a slice with step {step} in time", "Keep every element of time.")
     return _part(ctx, value, axis, start, end, step)
 
 
@@ -49,9 +46,13 @@ def _part(ctx: Context, value: Value, axis: int, start: int, end: int, step: int
     if axis == value.layout.time:
         if value.layout.pure_time is None:
             ctx.refuse("it cuts an axis that time is merged into", "Slice before merging time into another axis.")
-        end = start + 1 if step > 1 else end
-        cut = value.time.cut(start, size - end)
-        return ctx.stream(ctx.builder.node(value), value.layout.with_size(axis, end - start), cut)
+        if end - start <= step:  # one element, which a stream has at every step
+            step, end = 1, start + 1
+        value = ctx.ready(value) if step > 1 else value
+        cut = ctx.strided(value.time.cut(start, size - end, step))
+        if step > 1:
+            ctx.note(cut, f"every {step}th element")
+        return ctx.stream(ctx.builder.node(value), value.layout.with_size(axis, cut.length), cut)
     count = -(-(end - start) // step)
     node = ctx.builder.call(aten.slice.Tensor, ctx.builder.node(value), value.layout.step_axis(axis), start, end, step)
     return ctx.stream(node, value.layout.with_size(axis, count), value.time)
@@ -189,8 +190,8 @@ def _aligned_cat(ctx: Context, values: list[Value], axis: int, offset: int) -> t
     original = [v for v in values if v.kind is Kind.STREAM]
     streams = with_summaries(ctx, original)
     renumbered = {id(a): b for a, b in zip(original, streams, strict=True)}
-    delay = max(v.time.computable for v in streams)
-    time = merged([v.time for v in streams], delay, max(v.time.length for v in streams))
+    time = ctx.together(streams)
+    delay = time.delay
     model = max(streams, key=lambda v: (v.layout.time is not None, v.layout.rank))
     layout = model.layout.with_axis(axis, ()).with_size(axis, ctx.shape[axis])
     nodes = []
