@@ -83,9 +83,13 @@ class _Graph:
         self._inputs = [_info("frame", (1, 3, pixels, pixels))]
         self._outputs: list[onnx.ValueInfoProto] = []
         self._shapes = {"frame": (3, pixels)}
+        self._renamed: dict[str, str] = {}
 
     def model(self) -> bytes:
         """The serialized model."""
+        for node in self._nodes:
+            node.input[:] = [self._renamed.get(name, name) for name in node.input]
+            node.output[:] = [self._renamed.get(name, name) for name in node.output]
         graph = helper.make_graph(self._nodes, "x3d_by_hand", self._inputs, self._outputs, self._weights)
         made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
         onnx.checker.check_model(made)
@@ -179,7 +183,8 @@ class _Graph:
         return name
 
     def _output(self, x: str, name: str, shape: tuple[int, ...]) -> None:
-        self._nodes.append(helper.make_node("Identity", [x], [name]))
+        assert x not in self._renamed, "every value is given out once"
+        self._renamed[x] = name
         self._outputs.append(_info(name, shape))
 
 

@@ -239,9 +239,9 @@ def prepare(
     entry = model.manifest.inputs[0]
     frame = np.random.default_rng(0).integers(0, 256, entry.shape).astype(entry.dtype)
     stream = model.stream()
-    found.append(Contestant("step, by hand", step_by_hand(net, clip, model, threads), warm=2, timed=5))
-    found.append(Contestant("step, edgeco", lambda: stream.step(frame), warm=2, timed=5))
-    found.append(Contestant("step, engine alone", step_raw(model), warm=2, timed=5))
+    found.append(Contestant("step, by hand", step_by_hand(net, clip, model, threads), warm=5, timed=25))
+    found.append(Contestant("step, edgeco", lambda: stream.step(frame), warm=5, timed=25))
+    found.append(Contestant("step, engine alone", step_raw(model), warm=5, timed=25))
     return found, model, frame
 
 

@@ -158,6 +158,81 @@ class TestArrays:
         assert_streams(model, list(frames.numpy()), sliding(PictureNet(), frames, window + 2))
 
 
+class Resized(nn.Module):
+    """Frames enlarged smoothly: ONNX's Resize leaves one of its inputs out."""
+
+    clip = (3, 6, 8, 8)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv3d(3, 4, 3, padding=(0, 1, 1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.conv(x)
+        frames = y.transpose(1, 2).flatten(0, 1)
+        large = nn.functional.interpolate(frames, scale_factor=2, mode="bilinear")
+        return large.unflatten(0, (y.shape[0], y.shape[2])).mean((1, 3, 4))
+
+
+class Masked(nn.Module):
+    """A mask that waits for a convolution, and one multiplied as a number."""
+
+    clip = (2, 9)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv1d(2, 2, 3, padding=1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = torch.where(x > 0, self.conv(x), x) + self.conv(x) * (x > 0.5)
+        return (y[:, :, 1:] * ((x > 0)[:, :, 1:] & (x > 0)[:, :, :-1])).mean(2)
+
+
+class Strided(nn.Module):
+    """Answers every fourth frame."""
+
+    clip = (2, 17)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Conv1d(2, 4, 3, stride=2), nn.Conv1d(4, 3, 3, stride=2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.b(torch.relu(self.a(x))).mean(2)
+
+
+@pytest.mark.parametrize(("net", "rate"), [(Resized, 1), (Masked, 1), (Strided, 4)])
+def test_a_bundle_answers_as_the_clip_network_does(net: type[nn.Module], rate: int, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    made = net().eval()
+    torch.save(made.state_dict(), tmp_path / "net.pt")
+    spec = {"model": f"{__file__}:{net.__name__}", "weights": str(tmp_path / "net.pt"), "input": "array"}
+    report = build(spec, tmp_path / "net.edgeco")
+    model = edgeco.load(tmp_path / "net.edgeco")
+    field = report.receptive_field
+    long = torch.randn(1, made.clip[0], 60, *made.clip[2:], generator=torch.Generator().manual_seed(1))
+    given, taken = {}, None
+    with model.stream() as stream:
+        for step, frame in enumerate(long[0].unbind(1)):
+            if step == 30:
+                taken = stream.snapshot()
+            result = stream.step(frame.numpy())
+            if result.valid:
+                given[step] = next(iter(result.outputs.values()))
+        assert taken is not None
+        stream.restore(taken)
+        for step in range(30, 60):
+            again = stream.step(long[0, :, step].numpy())
+            assert again.valid == (step in given)
+            assert not again.valid or np.array_equal(next(iter(again.outputs.values())), given[step])
+    assert list(given) == list(range(report.valid_from, 60, rate))
+    if report.exactness == "exact":
+        with torch.no_grad():
+            for step, answer in given.items():
+                expected = made(long[:, :, step + 1 - field : step + 1])[0].numpy()
+                assert np.abs(answer - expected).max() < 1e-5 * max(1.0, np.abs(expected).max())
+
+
 class TestReport:
     def test_a_causal_network_says_so_and_by_how_much(self, made: Any) -> None:
         report, model = made("Gated", input="array")

@@ -49,7 +49,7 @@ class Graph:
     @property
     def missing(self) -> set[str]:
         """Names that the graph reads and does not make: its weights."""
-        return self.used - self.made - self.inputs - self.initializers
+        return self.used - self.made - self.inputs - self.initializers - {""}  # an optional input left out
 
 
 def read_graph(member: memoryview, name: str) -> Graph:

@@ -23,19 +23,19 @@ def fold_norms(clip: ClipGraph) -> int:
             continue
         if node.target is aten.batch_norm.default and node.args[5]:
             continue  # it uses the statistics of the batch
-        _fold(clip, source, node)
-        folded += 1
+        folded += _fold(clip, source, node)
     clip.graph.eliminate_dead_code()
     return folded
 
 
-def _fold(clip: ClipGraph, convolution: fx.Node, norm: fx.Node) -> None:
+def _fold(clip: ClipGraph, convolution: fx.Node, norm: fx.Node) -> bool:
+    """Whether it could be done: all numbers must be known."""
     functional = norm.target is aten._native_batch_norm_legit_no_training.default
     eps = float(norm.args[6] if functional else norm.args[7])  # type: ignore[arg-type]
     weight, bias, mean, variance = (known(clip, norm.args[i]) for i in (1, 2, 3, 4))
     kernel = known(clip, convolution.args[1])
     if mean is None or variance is None or kernel is None:
-        return
+        return False
     scale, shift = scale_and_shift(weight, bias, mean.double(), variance.double(), eps)
     before = known(clip, convolution.args[2]) if len(convolution.args) > 2 else None
     if before is not None:
@@ -47,6 +47,7 @@ def _fold(clip: ClipGraph, convolution: fx.Node, norm: fx.Node) -> None:
     convolution.args = tuple(args)
     if not functional:
         norm.replace_all_uses_with(convolution)
-        return
+        return True
     for user in list(norm.users):
         user.replace_all_uses_with(convolution)
+    return True

@@ -73,7 +73,13 @@ def export_onnx(step: StepGraph, frame: FrameInput | None = None) -> Exported:
     graphs = [_graph(step, phase, frame, weights) for phase in step.phases]
     exported = Exported(tuple(graphs), step.schedule, weights)
     for number in range(len(graphs)):
-        onnx.checker.check_model(exported.model(number), full_check=True)
+        try:
+            onnx.checker.check_model(exported.model(number), full_check=True)
+        except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+            first = str(error).strip().split("\n", 1)[0]
+            raise ConversionError(
+                f"The exported graph is no valid ONNX ({first}). Please report this network."
+            ) from error
     return exported
 
 

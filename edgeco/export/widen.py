@@ -7,6 +7,7 @@ come from zero kernels and are read by zero kernels: no answer changes.
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import torch
@@ -99,6 +100,8 @@ def _finite(values: list[fx.Node]) -> bool:
             numbers[node] = node.target(*operands, **node.kwargs)  # type: ignore[operator]
         else:
             numbers[node] = numbers[node.args[0]]  # type: ignore[index]
+            if bool(numbers[node]) and getattr(node.target, "overloadpacket", None) in _POOLS:
+                return False  # a mean that counts padding would be other numbers at the frame's border
         if not bool(numbers[node].isfinite()):
             return False
     return True
@@ -121,9 +124,16 @@ def _sources(clip: ClipGraph, node: Any, channels: int) -> list[Any] | None:
     operator = getattr(node.target, "overloadpacket", None)
     if operator not in _SAME and _pointwise(node):
         return list(node.all_input_nodes)
+    if operator in _POOLS and value.ndim != _rank(node):
+        return None
     if operator in _SAME or operator in _POOLS or (operator is aten.mean and _keeps_channels(node, value.ndim)):
         return [node.args[0]]
     return None
+
+
+def _rank(pool: fx.Node) -> int:
+    """Axes of a batch that a pooling takes, by its name: 4 for ``avg_pool2d``."""
+    return 2 + int(re.search(r"pool(\d)d", str(pool.target))[1])  # type: ignore[index]
 
 
 def _keeps_channels(mean: fx.Node, rank: int) -> bool:

@@ -244,10 +244,10 @@ def _explain(error: Exception) -> str:
         if "/torch/" not in path.replace("\\", "/") and "/edgeco/graph/" not in path
     ]
     line = f" at {own[-1][0]}:{own[-1][1]}" if own else ""
-    return (
-        f"The network cannot be traced{line}: {type(error).__name__}: {first}. Its forward must not branch on tensor "
-        "values; write such choices with torch.where, or take them out of forward."
-    )
+    said = f"The network cannot be traced{line}: {type(error).__name__}: {first.rstrip('.')}."
+    if "data-dependent" in text.lower() or "DataDependent" in type(error).__name__:
+        return f"{said} Its forward must not branch on tensor values; write such choices with torch.where."
+    return f"{said} Call it on such a clip: what fails there fails here; what does not, PyTorch's own export refuses."
 
 
 def _frames(error: BaseException) -> list[tuple[Any, int]]:

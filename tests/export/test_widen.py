@@ -157,3 +157,20 @@ class Multiplied(nn.Module):
 def test_a_channel_multiplier_is_left() -> None:
     widened, found, _ = widths(Multiplied().double().eval())
     assert (widened, found) == (0, {14})
+
+
+class CountsPadding(nn.Module):
+    """A mean that counts the frame's padding, of a channel that is one everywhere: other numbers at the border."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.entry, self.exit = nn.Conv3d(3, 12, 1), nn.Conv3d(12, 3, 1)
+        self.depthwise = nn.Conv3d(12, 12, 3, padding=1, groups=12)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = F.avg_pool3d(self.depthwise(self.entry(x)).cos(), (1, 3, 3), 1, (0, 1, 1))
+        return self.exit((y - 4 / 9).abs().reciprocal())
+
+
+def test_a_border_that_would_be_infinite_keeps_zeros_out() -> None:
+    assert widths(CountsPadding().double().eval())[0] == 0

@@ -106,6 +106,8 @@ def _pool(ctx: Context, kind: str) -> Value | list[Value]:
     options = _options(ctx, rank)
     if value.kind is Kind.WINDOW:
         return ctx.window()
+    if value.layout.rank != rank + 2:
+        ctx.refuse("it pools a tensor that lacks the axis of the batch or of channels", "Give it both, by unsqueeze.")
     if in_batch(value):
         return _in_frame(ctx, value, options, kind)
     time, first = value.layout.pure_time, value.layout.rank - rank
