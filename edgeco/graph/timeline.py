@@ -160,7 +160,7 @@ class Timeline:
 def merged(parts: Sequence[Timeline], delay: int, length: int) -> Timeline:
     """Timeline of an operator that reads element j of every part, rates of single elements apart, at one step."""
     rate = math.lcm(*(part.rate for part in parts))
-    longest = max(parts, key=lambda part: (part.length, part.rate))
+    most = max(part.length for part in parts)
     return Timeline(
         length=length,
         rate=rate,
@@ -168,6 +168,6 @@ def merged(parts: Sequence[Timeline], delay: int, length: int) -> Timeline:
         starts_at=max(part.starting(delay, rate) for part in parts),
         past=max(part.past for part in parts),
         future=max(part.future for part in parts),
-        room=longest.room,
+        room=min(part.room for part in parts if part.length == most),
         exactness=worst(*(part.exactness for part in parts)),
     )

@@ -317,7 +317,8 @@ def _second_trace(
     try:
         exported = _export(net, inputs, by_name, batch, length + 3, known)
     except ConversionError as error:
-        return None, f"the network does not accept {length + 3} frames ({str(error).split(': ', 2)[-1][:120]})"
+        reason = str(error).split(": ", 2)[-1].split(". Call it", 1)[0].split(". Its forward", 1)[0]
+        return None, f"the network does not accept {length + 3} frames ({reason[:120]})"
     return _collect(exported, inputs, batch, length + 3), ""
 
 

@@ -21,6 +21,6 @@ def test_a_reader_that_stops_early_ends_nothing_for_one_that_goes_on() -> None:
     ops = [
         Op("difference", [0]),
         Op("pad", [1], {"front": 0, "back": 1, "value": 0.0}),
-        Op("add", [2, 0], {"side": 0.0}),
+        Op("add", [2, 0], {"cut": 0}),
     ]
     assert_streams(RandomNet(1, ops, 0), (2, 14))

@@ -50,10 +50,15 @@ class RandomNet(nn.Module):
         o = op.options
         if op.kind == "conv":
             kernel, padding = (o["k"], *[3] * (self.rank - 1)), (o["p"], *[1] * (self.rank - 1))
-            return CONV[self.rank](o["c"], o["out"], kernel, padding=padding, groups=o["groups"], bias=o["bias"])
+            rest = [1] * (self.rank - 1)
+            strides, dilations = (o["s"], *rest), (o["d"], *rest)
+            return CONV[self.rank](
+                o["c"], o["out"], kernel, strides, padding, dilations, groups=o["groups"], bias=o["bias"]
+            )
         if op.kind == "tconv":
             size = [1] * (self.rank - 1)
-            return CONV[self.rank](o["c"], o["c"], (o["k"], *size), padding=(o["p"], *[0] * len(size)), groups=o["c"])
+            padding, strides, dilations = (o["p"], *[0] * len(size)), (o["s"], *size), (o["d"], *size)
+            return CONV[self.rank](o["c"], o["c"], (o["k"], *size), strides, padding, dilations, groups=o["c"])
         if op.kind == "norm":
             return NORM[self.rank](o["c"])
         if op.kind == "frames":
@@ -75,11 +80,17 @@ class RandomNet(nn.Module):
         if op.kind == "pad":
             return F.pad(x, (*[0] * (2 * (self.rank - 1)), o["front"], o["back"]), value=o["value"])
         if op.kind == "slice":
-            return x[:, :, o["front"] : x.shape[2] - o["back"]]
+            return x[:, :, o["front"] : x.shape[2] - o["back"] : o["s"]]
         if op.kind == "max":
-            return MAX[self.rank](x, (o["k"], *[1 for _ in idle]), stride=1, padding=(o["p"], *idle))
+            ones = [1 for _ in idle]
+            return MAX[self.rank](
+                x, (o["k"], *ones), (o["s"], *ones), (o["p"], *idle), (o["d"], *ones), ceil_mode=o["ceil"]
+            )
         if op.kind == "avg":
-            return AVG[self.rank](x, (o["k"], *[1 for _ in idle]), stride=1, padding=(o["p"], *idle))
+            ones = [1 for _ in idle]
+            return AVG[self.rank](
+                x, (o["k"], *ones), (o["s"], *ones), (o["p"], *idle), o["ceil"] and not o["p"], o["counted"]
+            )
         if op.kind == "excite":
             return x * torch.sigmoid(x.mean(tuple(range(3, 2 + self.rank)), keepdim=True)) if self.rank > 1 else x
         if op.kind == "frames":
@@ -87,21 +98,17 @@ class RandomNet(nn.Module):
             return layer(merged).unflatten(0, (x.shape[0], x.shape[2])).transpose(1, 2)
         if op.kind == "difference":
             return x[:, :, 1:] - x[:, :, :-1]
-        left, right = self._cropped(values[0], values[1], o["side"])
+        left, right = self._cropped(values[0], values[1], o["cut"])
         return torch.cat([left, right], 1) if op.kind == "cat" else left + right if op.kind == "add" else left * right
 
-    def _cropped(self, a: Tensor, b: Tensor, side: float) -> tuple[Tensor, Tensor]:
-        """Both at the shorter's length, the longer cut at either end."""
-        more = a.shape[2] - b.shape[2]
-        front = int(abs(more) * side)
-        if more > 0:
-            a = a[:, :, front : front + b.shape[2]]
-        elif more < 0:
-            b = b[:, :, front : front + a.shape[2]]
-        return a, b
+    def _cropped(self, a: Tensor, b: Tensor, cut: int) -> tuple[Tensor, Tensor]:
+        """Both at one length: the longer loses so many elements in front (the first's if positive), the rest behind."""
+        a, b = a[:, :, max(cut, 0) :], b[:, :, max(-cut, 0) :]
+        length = min(a.shape[2], b.shape[2])
+        return a[:, :, :length], b[:, :, :length]
 
 
-LENGTH = 14
+LENGTH = 17
 KINDS = [
     "conv",
     "tconv",
@@ -123,21 +130,29 @@ KINDS = [
 
 
 @st.composite
-def random_nets(draw: st.DrawFn, depth: int = 7) -> RandomNet:
-    """A network of up to `depth` layers on clips (2, LENGTH, …), none shorter than 3 elements anywhere."""
+def random_nets(draw: st.DrawFn, depth: int = 8) -> RandomNet:
+    """A network of up to `depth` layers on clips (2, LENGTH, …), none shorter than 2 elements anywhere."""
     rank = draw(st.integers(1, 3))
-    channels, lengths, ops = [2], [LENGTH], []
+    channels, lengths, rates, ops = [2], [LENGTH], [1], []
     for _ in range(draw(st.integers(1, depth))):
         kind = draw(st.sampled_from(KINDS))
         last = len(channels) - 1
         read = draw(st.sampled_from([last, last, last, draw(st.integers(0, last))]))
         op = Op(kind, [read])
-        c, n = channels[read], lengths[read]
+        c, n, rate = channels[read], lengths[read], rates[read]
         if kind in ("conv", "tconv", "max", "avg"):
             k = draw(st.integers(1, min(6, n)))
             p = draw(st.integers(0, k // 2 if kind in ("max", "avg") else k + 1))
-            op.options = {"k": k, "p": p, "c": c}
-            n = n + 2 * p - k + 1
+            d = draw(st.sampled_from([1, 1, 1, 2, 3])) if kind != "avg" else 1
+            s = draw(st.sampled_from([1, 1, 1, 1, 2, 3]))
+            pooled = {"ceil": draw(st.booleans()), "counted": draw(st.booleans())} if kind in ("max", "avg") else {}
+            op.options = {"k": k, "p": p, "c": c, "s": s, "d": d, **pooled}
+            reach = d * (k - 1)
+            if n + 2 * p <= reach:
+                continue
+            slack = min(s - 1, reach - p) if pooled.get("ceil") and (kind == "max" or not p) else 0
+            n = (n + 2 * p + slack - reach - 1) // s + 1
+            rate *= s
             if kind == "conv":
                 groups = draw(st.sampled_from([1, c]))
                 out = draw(st.sampled_from([2, 3, 4])) if groups == 1 else c
@@ -150,21 +165,26 @@ def random_nets(draw: st.DrawFn, depth: int = 7) -> RandomNet:
         elif kind in ("pad", "slice"):
             front, back = draw(st.integers(0, 3)), draw(st.integers(0, 3))
             op.options = {"front": front, "back": back, "value": draw(st.sampled_from([0.0, -1.5, 0.25]))}
-            n = n + front + back if kind == "pad" else n - front - back
+            step = draw(st.sampled_from([1, 1, 1, 2])) if kind == "slice" else 1
+            op.options["s"] = step
+            n = n + front + back if kind == "pad" else -(-(n - front - back) // step)
+            rate *= step
         elif kind == "difference":
             n -= 1
         elif kind in ("add", "cat", "mul"):
-            same = [i for i in range(last + 1) if kind == "cat" or channels[i] == c]
+            same = [i for i in range(last + 1) if rates[i] == rate and (kind == "cat" or channels[i] == c)]
             other = draw(st.sampled_from(same))
             op.reads = [read, other]
-            op.options = {"side": draw(st.sampled_from([0.0, 0.5, 1.0]))}
+            more = n - lengths[other]
+            op.options = {"cut": int(more * draw(st.sampled_from([0.0, 0.5, 1.0])))}
             n = min(n, lengths[other])
             c = c + channels[other] if kind == "cat" else c
-        if n < 3 or c > 8 or n > 30:
+        if n < 2 or c > 8 or n > 30 or rate > 12:
             continue
         ops.append(op)
         channels.append(c)
         lengths.append(n)
+        rates.append(rate)
     if not ops:
         ops.append(Op("point", [0], {"name": "shifted"}))
     ops.append(Op("point", [len(ops)], {"name": "shifted"}))

@@ -42,17 +42,19 @@ def step_by_step(program: edgeco.StepProgram, frames: Tensor, time_dim: int = 2)
 
 
 def assert_streams(
-    net: nn.Module, clip: tuple[int, ...], *, time_dim: int = 2, length: int | None = None, tolerance: float = 1e-12
+    net: nn.Module, clip: tuple[int, ...], *, time_dim: int = 2, more: int = 0, tolerance: float = 1e-12
 ) -> edgeco.StepProgram:
     """Convert a network whose output keeps time, and hold every element of a long stream against the clip network.
 
     Checked are all elements with the recording's end padded as the clip network pads it, and the same elements of an
     unending stream up to the right border, which only the recording has; batch 2, at least five receptive fields.
+    The recording is longer than the clip by whole rounds of the network's strides and `more` frames.
     """
     net = net.double().eval()
     program = edgeco.convert(net, torch.zeros(1, *clip, dtype=torch.float64), time_dim=time_dim)
     margin = clip[time_dim - 1]  # a network may cut off its end and pad there: its border then lies that much earlier
-    frames = length or 5 * max(program.receptive_field, 2) + 3 + 2 * margin
+    rounds = (5 * max(program.receptive_field, 2) + 3 + margin) // len(program.schedule) + 1
+    frames = margin + rounds * len(program.schedule) + more
     shape = [2, *clip]
     shape[time_dim] = frames
     long = recording(*shape)
