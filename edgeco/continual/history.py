@@ -71,6 +71,7 @@ class Draft:
         if border is None:
             self.needs_from = min(self.needs_from, timeline.starts_at)
             self.needs_until = max(self.needs_until, timeline.ends_at(0))
+            self.starts_at = self.starts_at if self.border is not None else self.needs_from
 
     @property
     def bytes(self) -> int:

@@ -24,3 +24,13 @@ def test_a_reader_that_stops_early_ends_nothing_for_one_that_goes_on() -> None:
         Op("add", [2, 0], {"cut": 0}),
     ]
     assert_streams(RandomNet(1, ops, 0), (2, 14))
+
+
+def test_a_reader_that_starts_late_blanks_nothing_for_one_that_starts_early() -> None:
+    """x[:, :, 1:-3] + x[:, :, 4:] + x[:, :, :-4]: the first reader has no use for frame 0, the last has."""
+    ops = [
+        Op("slice", [0], {"front": 1, "back": 3, "s": 1}),
+        Op("add", [1, 0], {"cut": -4}),
+        Op("add", [2, 0], {"cut": 0}),
+    ]
+    assert_streams(RandomNet(1, ops, 0), (2, 14))
