@@ -42,6 +42,7 @@ class StepBuilder:
         self._cast: dict[fx.Node, fx.Node] = {}
         self._aged: dict[fx.Node, tuple[Value, int, bool]] = {}
         self._replaced: dict[fx.Node, fx.Node] = {}
+        self._carried: dict[fx.Node, Draft] = {}
 
     # -- nodes -------------------------------------------------------------------------------------------------
 
@@ -257,6 +258,24 @@ class StepBuilder:
         merged = any(len(axis) > 1 for axis in layout.axes)
         return self.call(aten.reshape.default, node, layout.sizes()) if merged else node
 
+    # -- states that depend on themselves -------------------------------------------------------------------------
+
+    def carried(self, layout: Layout, timeline: Timeline) -> fx.Node:
+        """What a state was after the last step, zero before the first; `carry` says what it becomes."""
+        marker = self.call(_element, self.frames[0], len(self.drafts), 1)
+        draft = Draft(
+            marker, "ages", self._element_shape(layout, flat=False), self.dtype, self._rows_per_stream(layout), 0.0,
+            timeline.starts_at, timeline, 1 << 40, -1 << 40, timeline.rate, timeline.phase, reads={1: marker},
+        )  # fmt: skip
+        marker.meta["marker"] = marker
+        self.drafts.append(draft)
+        self._carried[marker] = draft
+        return marker
+
+    def carry(self, read: fx.Node, new: fx.Node) -> None:
+        """Settle what a state becomes."""
+        self._carried[read].base = new
+
     # -- finishing ---------------------------------------------------------------------------------------------
 
     def finish(self, outputs: Sequence[fx.Node], rate: int) -> tuple[list[History], int]:
@@ -264,7 +283,7 @@ class StepBuilder:
 
         `rate` is the common rate of the outputs.
         """
-        end = self.graph.output(tuple(outputs))
+        end = self.graph.output((*outputs, *(draft.base for draft in self._carried.values())))
         self.graph.eliminate_dead_code()  # markers hold their base as an argument, so what a history needs stays
         alive = set(self.graph.nodes)
         for draft in self.drafts:

@@ -76,7 +76,7 @@ class Unequal(nn.Module):
 class Recurrent(nn.Module):
     def __init__(self) -> None:
         super().__init__()
-        self.cell = nn.LSTM(2, 2, batch_first=True)
+        self.cell = nn.LSTM(2, 2, batch_first=True, bidirectional=True)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.cell(x.transpose(1, 2))[0]
@@ -91,7 +91,7 @@ class Recurrent(nn.Module):
         (Plain(nn.Conv1d(2, 2, 3, stride=17, padding=40)), "strides in time by 17"),
         (Reversed(), "runs along time"),
         (MixesRows(), "mixes the rows of the batch"),
-        (Recurrent(), "has no step form"),
+        (Recurrent(), "it is bidirectional"),
         (Plain(nn.ReflectionPad1d(1)), "reflect padding in time|runs over an axis that is time"),
     ],
     ids=lambda v: type(getattr(v, "layer", v)).__name__ if isinstance(v, nn.Module) else None,
