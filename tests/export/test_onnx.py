@@ -2,58 +2,18 @@
 
 from __future__ import annotations
 
-import numpy as np
 import onnx
 import pytest
 import torch
+from engine_parity import differences, exported
 from streaming import randomise_norms, recording
 from torch import nn
 from torch.nn import functional as F
 
-from edgeco.continual.convert import StepGraph, convert_graph, trace_network
+from edgeco.continual.convert import convert_graph, trace_network
 from edgeco.continual.program import StepProgram
-from edgeco.engines import open_engine
-from edgeco.engines.session import Session
 from edgeco.errors import ConversionError
 from edgeco.export.fold import fold_norms
-from edgeco.export.onnx import Exported, export_onnx
-from edgeco.export.package import manifest_of
-from edgeco.spec import BuildSpec
-
-
-def exported(net: nn.Module, clip: tuple[int, ...], time_dim: int = 2) -> tuple[StepGraph, Exported]:
-    graph = trace_network(net.eval(), torch.zeros(1, *clip), time_dim)
-    fold_norms(graph)
-    step = convert_graph(graph)
-    return step, export_onnx(step)
-
-
-def differences(
-    net: nn.Module, clip: tuple[int, ...], time_dim: int = 2, steps: int = 60, rows: int = 1
-) -> dict[str, float]:
-    """Greatest difference between engine and torch runner over a stream, relative, for every output."""
-    step, made = exported(net, clip, time_dim)
-    program = StepProgram(net, step)
-    manifest = manifest_of("net", BuildSpec(model="m", clip=clip, time_dim=time_dim), step, None, None, 0, 0, {})
-    session = Session(open_engine(made.phases()), manifest, rows=rows)
-    shape = [rows, *clip]
-    shape[time_dim] = steps
-    state, worst = program.initial_state(rows), dict[str, float]()
-    for frame in recording(*shape, dtype=torch.float32).unbind(time_dim):
-        buffer = session.inputs["frame"]
-        session.engine.memory.write(buffer, frame.numpy().reshape(buffer.shape))
-        session.run()
-        with torch.no_grad():
-            answers, state = program.step([frame], state)
-        for answer, value in zip(program.answers, answers, strict=True):
-            if value is not None and state.steps > answer.timeline.starts_at:
-                given = session.engine.memory.read(session.outputs[answer.name])
-                expected = value.numpy().reshape(given.shape)
-                error = float(np.abs(given - expected).max() / max(np.abs(expected).max(), 1e-6))
-                worst[answer.name] = max(worst.get(answer.name, 0.0), error)
-    assert set(worst) == {answer.name for answer in program.answers}, "an answer was never valid"
-    return worst
-
 
 OPERATORS = {
     "prelu": lambda x: F.prelu(x, torch.tensor([0.1, 0.2, 0.3, 0.4])),
