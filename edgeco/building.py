@@ -23,7 +23,7 @@ from edgeco import __version__
 from edgeco.bundle import write_bundle
 from edgeco.bundle.manifest import SCHEMA_VERSION, Manifest, Preprocessing
 from edgeco.continual.convert import StepGraph, convert_graph, trace_network
-from edgeco.continual.program import StepProgram
+from edgeco.continual.program import StepProgram, exact_mode
 from edgeco.errors import CheckFailed, SpecError, WriteError
 from edgeco.export.check import rollout
 from edgeco.export.compare import Comparison
@@ -98,8 +98,7 @@ def resolve(fields: dict[str, Any]) -> tuple[BuildSpec, Any]:
         raise SpecError(
             "The clip's shape is not known: give --clip, as 3,16,112,112 for channels, frames, height, width."
         )
-    if spec.exact:
-        raise SpecError("exact = true is not available in this version; leave it out.")
+    exact_mode(spec.exact)
     if not 1 <= spec.time_dim <= len(spec.clip):
         raise SpecError(
             f"time_dim {spec.time_dim} does not fit clips of shape (batch, {', '.join(map(str, spec.clip))})."
@@ -210,8 +209,9 @@ class _Work:
                 mean=tuple(self.mean),
                 std=tuple(self.std),
             )
-        self.plain = convert_graph(clip)
-        self.graph: StepGraph = convert_graph(clip, window=self.spec.window) if self.spec.window else self.plain
+        exact, window = exact_mode(self.spec.exact), self.spec.window
+        self.plain = convert_graph(clip, exact=exact)
+        self.graph: StepGraph = convert_graph(clip, window=window, exact=exact) if window else self.plain
         self.program = StepProgram(self.net, self.graph)
 
     def compare(self) -> float:

@@ -54,8 +54,8 @@ class BuildSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     """Where in a nested checkpoint the weights lie; found by itself if None."""
     window: Size | None = None
     """Elements the final pooling over time takes; the clip's own number if None."""
-    exact: bool = False
-    """Reserved for the modes that recompute a live window."""
+    exact: Literal["interior", "clip"] | bool = False
+    """Recompute over a live window what streams differently: true or "interior", or "clip" for its padding too."""
     precision: tuple[Literal["fp32"], ...] = ("fp32",)
     golden: Size = 16
     """Steps kept as golden frames after the first valid answer."""

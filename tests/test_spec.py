@@ -113,7 +113,7 @@ class TestFields:
 
     def test_what_is_reserved_is_refused(self, factory: str) -> None:
         with pytest.raises(SpecError, match="exact"):
-            resolve({"model": factory, "exact": True})
+            resolve({"model": factory, "exact": "nearly"})
 
     def test_it_cannot_be_changed(self) -> None:
         with pytest.raises(AttributeError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NoReturn, TypeGuard
+from typing import Any, Literal, NoReturn, TypeGuard
 
 from torch import Tensor, fx
 
@@ -17,6 +17,7 @@ from edgeco.graph.layout import Layout, marked, plain
 from edgeco.graph.timeline import Exactness, Timeline, merged
 from edgeco.graph.trace import op_name, shape_of, where
 
+Exact = Literal["interior", "clip"]
 VIEWS = (aten.view, aten.reshape, aten._unsafe_view, aten.expand)
 
 
@@ -47,6 +48,8 @@ class Context:
         node: the operator's node in the clip graph.
         args: its arguments by schema name, tensors as :class:`Value`, defaults filled in.
         pool_window: length that full-time summaries take instead of the clip's, or None.
+        exact: "interior" where no element may see another window than the clip network's, "clip" where the clip's
+            padding in time is wanted too; None where both may differ.
     """
 
     def __init__(
@@ -56,9 +59,10 @@ class Context:
         lookup: Callable[[fx.Node], Value],
         report: list[Note],
         pool_window: int | None,
+        exact: Exact | None = None,
     ) -> None:
         self.builder, self.node, self.lookup, self.report = builder, node, lookup, report
-        self.pool_window = pool_window
+        self.pool_window, self.exact = pool_window, exact
         self.args = self._bind()
 
     def _bind(self) -> dict[str, Any]:
@@ -145,8 +149,16 @@ class Context:
 
     # -- whole windows -----------------------------------------------------------------------------------------
 
+    def uneven(self, streams: Sequence[Value]) -> bool:
+        """Whether summaries of the clip meet its elements, and each must be that of the clip's own window."""
+        return self.exact is not None and len({v.time.length for v in streams}) > 1
+
     def window(self, why: str | None = None) -> Value | list[Value]:
         """Run the clip operator itself on a live window of the last clip's worth of elements."""
+        return self.unchanged(*self.windows(why))
+
+    def windows(self, why: str | None = None) -> tuple[dict[int, fx.Node], Timeline]:
+        """Live windows of all operands that are not constant, by their id, and the timeline of what is made of them."""
         streams = [v for v in self.values if v.kind is not Kind.CONSTANT]
         delay = max(self._window_delay(v) for v in streams)
         nodes = {id(v): self._as_window(v, delay) for v in streams}
@@ -155,7 +167,7 @@ class Context:
             self.note(
                 timeline, f"live window of {max(v.time.length for v in streams)} elements" + (f": {why}" if why else "")
             )
-        return self.unchanged(nodes, timeline)
+        return nodes, timeline
 
     def _window_delay(self, value: Value) -> int:
         return value.time.computable + (value.time.rate * (value.time.length - 1) if value.kind is Kind.STREAM else 0)

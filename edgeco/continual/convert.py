@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from edgeco.continual.builder import StepBuilder
-from edgeco.continual.context import Context, Note, is_batch
+from edgeco.continual.context import Context, Exact, Note, is_batch
 from edgeco.continual.history import History
 from edgeco.continual.phases import Phase, split
 from edgeco.continual.registry import find
@@ -64,12 +64,13 @@ def trace_network(net: nn.Module, clip: Clip, time_dim: TimeDims = 2) -> ClipGra
     return trace(net, clip, time_dim, known=lambda target: find(target) is not None)
 
 
-def convert_graph(clip: ClipGraph, *, window: int | None = None) -> StepGraph:
+def convert_graph(clip: ClipGraph, *, window: int | None = None, exact: Exact | None = None) -> StepGraph:
     """Derive the step graph of a traced clip network.
 
     Args:
         clip: the traced network.
         window: elements the final summary over time takes; the clip's own number if None.
+        exact: where to go over to live windows, see `convert`.
 
     Raises:
         UnsupportedOperator: an operator has no step form; names it and the user's line.
@@ -78,13 +79,13 @@ def convert_graph(clip: ClipGraph, *, window: int | None = None) -> StepGraph:
     """
     if window is not None and window < 1:
         raise SpecError(f"window is {window}; give the number of elements to pool over, 1 or more.")
-    walk = _Walk(clip)
+    walk = _Walk(clip, exact=exact)
     walk.run()
     if window is not None:
         finals = walk.final_summaries()
         if not finals:
             raise SpecError("window was given, but the network has no final pooling over time; leave it out.")
-        walk = _Walk(clip, dict.fromkeys(finals, window))
+        walk = _Walk(clip, dict.fromkeys(finals, window), exact)
         walk.run()
     return walk.finish()
 
@@ -92,8 +93,10 @@ def convert_graph(clip: ClipGraph, *, window: int | None = None) -> StepGraph:
 class _Walk:
     """One pass over the clip graph."""
 
-    def __init__(self, clip: ClipGraph, pool_windows: dict[fx.Node, int] | None = None) -> None:
-        self.clip = clip
+    def __init__(
+        self, clip: ClipGraph, pool_windows: dict[fx.Node, int] | None = None, exact: Exact | None = None
+    ) -> None:
+        self.clip, self.exact = clip, exact
         self.pool_windows = pool_windows or {}
         self.values: dict[fx.Node, Value | list[Value]] = {}
         self.report: list[Note] = []
@@ -136,7 +139,7 @@ class _Walk:
         if all(isinstance(v, Value) and v.kind is Kind.CONSTANT for v in arguments):
             known = all(isinstance(v, Value) and v.tensor is not None for v in arguments)
             return self._fold(node) if known else self._static(node)
-        context = Context(self.builder, node, self.lookup, self.report, self.pool_windows.get(node))
+        context = Context(self.builder, node, self.lookup, self.report, self.pool_windows.get(node), self.exact)
         if all(v.kind is not Kind.STREAM for v in context.values):
             return context.window()
         rule = find(node.target)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
 
-from edgeco.continual.context import Note
+from edgeco.continual.context import Exact, Note
 from edgeco.continual.convert import StepGraph, convert_graph, trace_network
 from edgeco.continual.history import History, Mark
 from edgeco.errors import FrameError, SpecError
@@ -282,7 +282,11 @@ def convert(
         clip: an example clip (batch, channels, frames, …); a tuple or mapping for several inputs. Its data are ignored.
         time_dim: the axis that counts frames; a tuple or mapping for several inputs, None for one without time.
         window: elements the final pooling over time takes; the clip's own number if None.
-        exact: reserved for the modes that recompute a live window; only False is available.
+        exact: what to recompute over a live window of the last clip's elements. False: nothing that streams in another
+            way; report and `exactness` say what differs. True or "interior": from the first place on where elements
+            meet a summary of the whole clip, which streamed would see the window that ends at it; padding in time
+            before it stays replaced by real frames. "clip": from the first padding in time on too, so that every
+            answer is the clip network's on the last frames. What is behind such a place costs as much as in the clip.
 
     Raises:
         ConversionError: the network cannot be streamed; the message names operator, source line and a way out.
@@ -297,10 +301,17 @@ def convert(
         >>> program.forward_step(torch.rand(1, 3, 16, 16)) is None
         True
     """
-    if exact is not False:
-        raise SpecError(f"exact={exact!r} is not available in this version; leave it out.")
     net = copy.deepcopy(net).eval()
-    return StepProgram(net, convert_graph(trace_network(net, clip, time_dim), window=window))
+    mode = exact_mode(exact)
+    return StepProgram(net, convert_graph(trace_network(net, clip, time_dim), window=window, exact=mode))
 
 
-__all__ = ["State", "StepProgram", "convert"]
+def exact_mode(exact: bool | str) -> Exact | None:
+    """`exact` as a user gives it. Raises SpecError for what there is not."""
+    modes: dict[bool | str, Exact | None] = {False: None, True: "interior", "interior": "interior", "clip": "clip"}
+    if exact not in modes:
+        raise SpecError(f'exact is {exact!r}; give True, "interior" or "clip", or leave it out.')
+    return modes[exact]
+
+
+__all__ = ["State", "StepProgram", "convert", "exact_mode"]

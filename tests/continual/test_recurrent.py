@@ -107,8 +107,30 @@ def test_chunks_equal_steps_and_streams_are_apart() -> None:
 
 
 def test_both_directions_are_refused() -> None:
-    with pytest.raises(UnsupportedOperator, match=r"lstm.*bidirectional.*Use a unidirectional layer"):
+    with pytest.raises(UnsupportedOperator, match=r"lstm.*bidirectional.*exact=True"):
         edgeco.convert(Recurrent(nn.LSTM, bidirectional=True), torch.zeros(1, 2, 9))
+
+
+@pytest.mark.parametrize("kind", [nn.GRU, nn.LSTM])
+def test_both_directions_over_a_live_window(kind: type[nn.RNNBase]) -> None:
+    class Both(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.layers = kind(2, 3, 2, batch_first=True, bidirectional=True)
+
+        def forward(self, x: Tensor) -> Tensor:
+            made, last = self.layers(x.transpose(1, 2))
+            last = last[0] if isinstance(last, tuple) else last
+            return torch.cat([made.mean(1), last.transpose(0, 1).flatten(1)], 1)
+
+    net = Both().double().eval()
+    program = edgeco.convert(net, torch.zeros(1, 2, 6, dtype=torch.float64), exact=True)
+    long = recording(4, 2, 40)
+    given = program.forward_steps(long)
+    with torch.no_grad():
+        for i in range(given.shape[1]):
+            assert relative(given[:, i], net(long[:, :, i : i + 6])) < 1e-12
 
 
 class Loop(nn.Module):

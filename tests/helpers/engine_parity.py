@@ -17,18 +17,20 @@ from edgeco.export.package import manifest_of
 from edgeco.spec import BuildSpec
 
 
-def exported(net: nn.Module, clip: tuple[int, ...], time_dim: int = 2) -> tuple[StepGraph, Exported]:
+def exported(
+    net: nn.Module, clip: tuple[int, ...], time_dim: int = 2, exact: str | None = None
+) -> tuple[StepGraph, Exported]:
     graph = trace_network(net.eval(), torch.zeros(1, *clip), time_dim)
     fold_norms(graph)
-    step = convert_graph(graph)
+    step = convert_graph(graph, exact=exact)  # type: ignore[arg-type]
     return step, export_onnx(step)
 
 
 def differences(
-    net: nn.Module, clip: tuple[int, ...], time_dim: int = 2, steps: int = 60, rows: int = 1
+    net: nn.Module, clip: tuple[int, ...], time_dim: int = 2, steps: int = 60, rows: int = 1, exact: str | None = None
 ) -> dict[str, float]:
     """Greatest difference between engine and torch runner over a stream, relative, for every output."""
-    step, made = exported(net, clip, time_dim)
+    step, made = exported(net, clip, time_dim, exact)
     program = StepProgram(net, step)
     manifest = manifest_of("net", BuildSpec(model="m", clip=clip, time_dim=time_dim), step, None, None, 0, 0, {})
     session = Session(open_engine(made.phases()), manifest, rows=rows)

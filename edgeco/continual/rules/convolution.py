@@ -31,7 +31,14 @@ def convolution(ctx: Context) -> Value | list[Value]:
         return framewise(ctx, value)
     if value.layout.pure_time is None or time == 1 or value.layout.rank != weight.layout.rank:
         return ctx.window("a convolution whose channels hold time")
+    if ctx.exact == "clip" and _pads_time(ctx, weight.tensor, time):
+        return ctx.window("padding in time, of the clip's own ends")
     return _over_time(ctx, value, weight.tensor, time)
+
+
+def _pads_time(ctx: Context, weight: Tensor, axis: int) -> bool:
+    before, after = _padding(ctx.args["padding"], weight, _spread(ctx.args["dilation"], weight.ndim - 2))
+    return bool(before[axis - 2] or after[axis - 2])
 
 
 def _over_time(ctx: Context, value: Value, weight: Tensor, axis: int) -> Value:

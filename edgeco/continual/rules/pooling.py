@@ -115,6 +115,8 @@ def _pool(ctx: Context, kind: str) -> Value | list[Value]:
         return ctx.window("pooling whose channels hold time")
     at = time - first
     length = _size(ctx)[time]
+    if ctx.exact == "clip" and (options.padding[at] or options.ceil_mode):
+        return ctx.window("padding in time, of the clip's own ends")
     whole = length == 1 and options.kernel[at] == value.time.length and not options.padding[at]
     if options.divisor is not None and options.kernel[at] > 1:
         ctx.refuse("divisor_override together with a window in time", "Scale the result instead.")

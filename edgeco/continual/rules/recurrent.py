@@ -15,7 +15,7 @@ from edgeco.continual.builder import StepBuilder, aten
 from edgeco.continual.context import Context
 from edgeco.continual.registry import rule
 from edgeco.continual.value import Kind, Value
-from edgeco.graph.layout import Layout, plain
+from edgeco.graph.layout import Layout, marked, plain
 from edgeco.graph.timeline import Timeline, worst
 
 
@@ -41,6 +41,10 @@ class Gates:
         if not own:
             return hidden
         return self.builder.call(aten.linear.default, hidden, self.builder.node(own[0]), None)
+
+    def size(self, op: str) -> int:
+        """Numbers of one gate."""
+        return self.weights[0].layout.shape[0] // {"lstm": 4, "gru": 3}.get(op.split(".")[1], 1)
 
     def _linear(self, x: fx.Node, which: int) -> fx.Node:
         bias = self.builder.node(self.weights[2 + which]) if self.biased else None
@@ -118,13 +122,14 @@ def packed(ctx: Context) -> Value | list[Value]:
 
 def _recurrent(ctx: Context, cell: Cell, initial: list[Value]) -> Value | list[Value]:
     value: Value = ctx.args["input"]
-    if value.kind is Kind.WINDOW or any(v.kind is not Kind.CONSTANT for v in initial):
-        return ctx.window("a recurrent layer that starts anew in every window")
-    if ctx.args["bidirectional"]:
+    both = bool(ctx.args["bidirectional"])
+    if both and value.kind is not Kind.WINDOW and ctx.exact is None:
         ctx.refuse(
             "it is bidirectional: its second half reads the clip from the end, which a stream does not have",
-            "Use a unidirectional layer; it has to be trained as such.",
+            "Use a unidirectional layer, or exact=True to recompute it over a live window at every step.",
         )
+    if value.kind is Kind.WINDOW or both or ctx.exact == "clip" or any(v.kind is not Kind.CONSTANT for v in initial):
+        return _window(ctx, cell, initial)
     if value.layout.pure_time != (1 if ctx.args["batch_first"] else 0) or value.layout.rank != 3:
         ctx.refuse(
             "its axis of time is not the one that counts frames, or it lacks a batch",
@@ -134,11 +139,8 @@ def _recurrent(ctx: Context, cell: Cell, initial: list[Value]) -> Value | list[V
     batch = value.layout.batch
     assert batch is not None
     x = ctx.builder.node(ready)
-    per_layer = len(ctx.args["params"]) // ctx.args["num_layers"]
     lasting: list[list[fx.Node]] = []
-    for layer in range(ctx.args["num_layers"]):
-        weights = ctx.args["params"][layer * per_layer : (layer + 1) * per_layer]
-        gates = Gates(ctx.builder, weights, bool(ctx.args["has_biases"]))
+    for layer, gates in enumerate(_layers(ctx)):
         lasting.append(_layer(ctx, cell, gates, x, initial, layer, ready))
         x = lasting[-1][0]
     time = replace(
@@ -151,6 +153,43 @@ def _recurrent(ctx: Context, cell: Cell, initial: list[Value]) -> Value | list[V
     return [ctx.stream(x, layout, time), *_finals(ctx, lasting, value.layout.axes[batch], time)]
 
 
+def _layers(ctx: Context) -> list[Gates]:
+    """Every layer's weights, of both directions where there are two."""
+    layers = ctx.args["num_layers"] * (2 if ctx.args["bidirectional"] else 1)
+    count = len(ctx.args["params"]) // layers
+    weights = [ctx.args["params"][i * count : (i + 1) * count] for i in range(layers)]
+    return [Gates(ctx.builder, own, bool(ctx.args["has_biases"])) for own in weights]
+
+
+def _window(ctx: Context, cell: Cell, initial: list[Value]) -> list[Value]:
+    """The whole layer over a live window, from its initial state at every step."""
+    builder, value = ctx.builder, ctx.args["input"]
+    nodes, timeline = ctx.windows("a recurrent layer that starts anew in every window")
+    axis = 1 if ctx.args["batch_first"] else 0
+    xs = [builder.call(aten.select.int, nodes[id(value)], axis, i) for i in range(value.layout.shape[axis])]
+    starts = [nodes.get(id(given)) or builder.node(given) for given in initial]
+    lasting = []
+    directions = 2 if ctx.args["bidirectional"] else 1
+    passed: list[list[fx.Node]] = []
+    for number, gates in enumerate(_layers(ctx)):
+        states = [builder.call(aten.select.int, start, 0, number) for start in starts]
+        backwards = number % directions == 1
+        made = []
+        for x in reversed(xs) if backwards else xs:
+            states = cell(gates, x, states, gates.size(ctx.op))
+            made.append(states[0])
+        lasting.append(states)
+        passed.append(made[::-1] if backwards else made)
+        if len(passed) == directions:
+            pairs = list(zip(*passed, strict=True))
+            xs = [builder.call(aten.cat.default, list(pair), 1) if directions == 2 else pair[0] for pair in pairs]
+            passed = []
+    results = [builder.call(aten.stack.default, xs, axis)]
+    results += [builder.call(aten.stack.default, [states[n] for states in lasting], 0) for n in range(len(initial))]
+    layouts = [marked(tuple(result.shape), builder.batch) for result in ctx.node.meta["val"]]
+    return [Value(Kind.WINDOW, layout, node, timeline) for layout, node in zip(layouts, results, strict=True)]
+
+
 def _layer(
     ctx: Context, cell: Cell, gates: Gates, x: fx.Node, initial: list[Value], layer: int, value: Value
 ) -> list[fx.Node]:
@@ -158,7 +197,7 @@ def _layer(
     builder = ctx.builder
     batch = value.layout.batch
     assert batch is not None
-    size = gates.weights[0].layout.shape[0] // {"lstm": 4, "gru": 3}.get(ctx.op.split(".")[1], 1)
+    size = gates.size(ctx.op)
     carried = []
     for given in initial:
         layout = Layout((value.layout.axes[batch], plain([given.layout.shape[2]]).axes[0]))

@@ -118,6 +118,8 @@ def pad(ctx: Context) -> Value | list[Value]:
     if any(around.get(value.layout.batch, (0, 0))):  # type: ignore[arg-type]
         ctx.refuse("it pads the batch", "Pad other axes.")
     in_time = around.pop(value.layout.time, (0, 0)) if value.layout.time is not None else (0, 0)
+    if ctx.exact == "clip" and any(n > 0 for n in in_time):
+        return ctx.window("padding in time, of the clip's own ends")
     if any(in_time) and (mode != "constant" or value.layout.pure_time is None):
         ctx.refuse(f"{mode} padding in time", "Pad time by a constant.")
     result = _pad_frame(ctx, value, around, mode, number)
@@ -170,6 +172,8 @@ def _joined(ctx: Context, values: list[Value], axis: int) -> Value | list[Value]
     offset = time_offset(streams)
     if any(v.layout.time == axis for v in streams) or offset is None:
         return _along_time(ctx, values, axis)
+    if ctx.uneven(streams):
+        return ctx.window("each element meets the summary of its own clip")
     if any(v.layout.batch == axis for v in streams):
         ctx.refuse("it joins along the batch", "Each row is a stream of its own: use another axis.")
     node, layout, time = _aligned_cat(ctx, values, axis, offset)
