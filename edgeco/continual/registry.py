@@ -38,6 +38,13 @@ def rule(*ops: Any) -> Callable[[Rule], Rule]:
     return register
 
 
+def registered() -> dict[Any, Rule]:
+    """Every operator that has a rule of its own."""
+    from edgeco.continual import rules  # noqa: F401  (registers them on first use)
+
+    return dict(_RULES)
+
+
 def find(target: Any) -> Rule | None:
     """The rule of an operator: its own, its packet's, or the pointwise rule for every operator tagged pointwise."""
     from edgeco.continual import rules  # registers them on first use

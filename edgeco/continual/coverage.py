@@ -1,0 +1,107 @@
+"""The coverage table of ``docs/operators.md``, made from the rules that are registered.
+
+``python -m edgeco.continual.coverage`` prints it; a test holds the page against it.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable
+from typing import Any
+
+_WINDOW = ("live window of the clip's elements", "exact", "mirror")
+_FREE = ("the same, per element", "exact", "none; slots where branches of unequal delay meet")
+_RENUMBERED = ("elements renumbered, nothing computed", "exact", "none")
+_CARRIED = ("one cell a step", "unpadded: of the whole recording so far", "slots of age 1")
+_SUMMARY = ("the newest of a window, by a ring", "exact; causal where it meets elements again", "ring")
+_REFUSED = ("refused", "", "")
+
+OVER_TIME: dict[str, tuple[str, str, str]] = {
+    "convolution.convolution": (
+        "a convolution per tap, or one over concatenated taps; any stride (to 16 in all), dilation, padding",
+        "exact; unpadded where it pads",
+        "slots; mirror where many elements are kept",
+    ),
+    "pooling.average": (
+        "mean over the newest elements; any stride, dilation, padding, rounding up, with or without counted padding",
+        "exact; unpadded where it pads",
+        "slots; ring from 5 elements on",
+    ),
+    "pooling.maximum": (
+        "maximum over the newest elements; any stride, dilation, padding, rounding up",
+        "exact; unpadded where it pads",
+        "slots; ring from 5 elements on",
+    ),
+    "pooling.maximum_with_indices": ("as max pooling; indices are refused", "as max pooling", "as max pooling"),
+    "pooling.adaptive_average": _SUMMARY,
+    "pooling.adaptive_maximum": _SUMMARY,
+    "reduction.separable": _SUMMARY,
+    "reduction.other": _WINDOW,
+    "axiswise.softmax": _WINDOW,
+    "axiswise.ordered": _REFUSED,
+    "axiswise.picked": _REFUSED,
+    "axiswise.gated": _WINDOW,
+    "framewise.only_framewise": _REFUSED,
+    "creation.like": _FREE,
+    "normalisation.functional_batch_norm": _FREE,
+    "normalisation.batch_norm": _FREE,
+    "normalisation.batch_norm_in_training": _REFUSED,
+    "normalisation.layer_norm": _WINDOW,
+    "normalisation.group_norm": _WINDOW,
+    "pointwise.pointwise": _FREE,
+    "pointwise.identity": _FREE,
+    "pointwise.dropout": _FREE,
+    "pointwise.cast": _FREE,
+    "products.linear": _WINDOW,
+    "products.matmul": _WINDOW,
+    "products.einsum": _WINDOW,
+    "products.addmm": _WINDOW,
+    "products.attention": ("live window of keys, queries and values", "exact", "mirror"),
+    "recurrent.rnn_tanh": _CARRIED,
+    "recurrent.rnn_relu": _CARRIED,
+    "recurrent.gru": _CARRIED,
+    "recurrent.lstm": _CARRIED,
+    "recurrent.packed": _REFUSED,
+    "shape.reshape": ("time split from and merged with other axes", "exact", "none"),
+    "shape.permute": _FREE,
+    "shape.squeeze": _FREE,
+    "shape.unsqueeze": _FREE,
+    "shape.expand": ("a summary of the clip beside its elements", "causal", "none"),
+    "shape.repeat": _REFUSED,
+    "slicing.slice_": ("elements renumbered; a step is a stride", "exact", "none"),
+    "slicing.select": ("one element of the past", "exact", "slots"),
+    "slicing.split": _RENUMBERED,
+    "slicing.pad": ("what lies before the first element, if constant", "unpadded", "none"),
+    "slicing.cat": ("padding by constants; of several streams a live window", "unpadded; exact", "none; mirror"),
+    "slicing.stack": ("of several streams a live window", "exact", "mirror"),
+    "slicing.slice_scatter": ("the parts around, joined with what is written", "as concatenation", "as concatenation"),
+    "slicing.select_scatter": ("the parts around, joined with what is written", "as concatenation", "as concatenation"),
+    "slicing.copy": _FREE,
+}
+"""What a rule makes of its operators where they run over the axis of time: form, exactness, storage."""
+
+
+def name_of(rule: Callable[..., Any]) -> str:
+    """``family.rule``, as in ``OVER_TIME``."""
+    return f"{rule.__module__.rsplit('.', 1)[-1]}.{rule.__name__}"
+
+
+def table() -> str:
+    """The table in Markdown: a row per rule, its operators by name."""
+    from edgeco.continual import rules
+    from edgeco.continual.registry import registered
+
+    found: dict[str, set[str]] = defaultdict(set)
+    found[name_of(rules.pointwise.pointwise)] = {"every operator that PyTorch tags as pointwise"}
+    for operator, rule in registered().items():
+        if rule.__module__.startswith(rules.__name__):
+            found[name_of(rule)].add(f"`{str(operator).removeprefix('aten.').removesuffix('.input')}`")
+    lines = ["| operators | over time | answers | kept in |", "|---|---|---|---|"]
+    for name in sorted(found):
+        form, exactness, storage = OVER_TIME[name]
+        lines.append(f"| {', '.join(sorted(found[name]))} | {form} | {exactness} | {storage} |")
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    print(table(), end="")  # noqa: T201
