@@ -24,8 +24,9 @@ class Result:
 
     Args:
         outputs: arrays by output name: (*shape) for one row, (rows, *shape) for more. To be read only if ``valid``.
-        valid: whether every output describes real frames by now.
-        warm: whether the network has seen a whole receptive field of real frames.
+        valid: whether this step gave an answer that describes real frames. Of several outputs at unequal rates,
+            those not due in this step are as they were.
+        warm: whether that answer rests on a whole receptive field of real frames.
         stamp: the frame's own time in seconds, None for an array.
         latency: seconds from the frame in hand to the answer in hand: preprocessing, copy in, run, copy out.
         step: number of the step since reset, from 0.

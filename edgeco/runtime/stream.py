@@ -69,13 +69,15 @@ class Stream:
     @property
     def valid(self) -> bool:
         """Whether the last step gave an answer."""
-        last = self._open().steps - 1
-        return last >= self._valid_from and self._answers[last % len(self._answers)]
+        return self._answered(self._open().steps - 1)
 
     @property
     def warm(self) -> bool:
-        """Whether a whole receptive field of real frames has been seen."""
-        return self._open().steps > self._warm_from
+        """Whether the last step gave an answer that rests on a whole receptive field of real frames."""
+        return self.valid and self._open().steps > self._warm_from
+
+    def _answered(self, step: int) -> bool:
+        return step >= self._valid_from and self._answers[step % len(self._answers)]
 
     @property
     def state_bytes(self) -> int:
@@ -111,10 +113,11 @@ class Stream:
         session.run()
         read = self._memory.read
         outputs = {name: read(buffer) for name, buffer in self._outputs}
+        valid = self._answered(step)
         return Result(
             outputs,
-            step >= self._valid_from and self._answers[step % len(self._answers)],
-            step >= self._warm_from,
+            valid,
+            valid and step >= self._warm_from,
             stamp,
             (now() - start) * 1e-9,
             step,
