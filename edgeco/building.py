@@ -30,7 +30,7 @@ from edgeco.export.compare import Comparison
 from edgeco.export.fold import fold_norms
 from edgeco.export.frame_input import FrameInput, fold_frame
 from edgeco.export.onnx import Exported, export_onnx
-from edgeco.export.package import check_labels, manifest_of, members_of, outputs_of
+from edgeco.export.package import check_labels, manifest_of, members_of, outputs_of, step_layers
 from edgeco.export.widen import widen_depthwise
 from edgeco.factory import carried_fields, find_factory, load_weights, make_network
 from edgeco.graph.cost import layer_costs
@@ -277,7 +277,6 @@ class _Work:
 
     def report(self, path: str, manifest: Manifest, step: float, engine: float) -> BuildReport:
         """The build report."""
-        batch = self.graph.clip.batch
         return BuildReport(
             name=self.name,
             path=os.path.basename(path),
@@ -295,7 +294,7 @@ class _Work:
             parameters=manifest.costs.parameters,
             lines=[{**asdict(note), "where": _short(note.where)} for note in self.graph.report],
             clip_layers=[{**asdict(c), "where": _short(c.where)} for c in self.clip_layers],
-            step_layers=[{"op": c.op, "macs": c.macs} for c in layer_costs(self.graph.module.graph, batch)],
+            step_layers=step_layers(self.graph),
         )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from typing import Any
 
 import msgspec
@@ -16,7 +17,7 @@ from edgeco.continual.convert import StepGraph
 from edgeco.continual.history import History
 from edgeco.errors import ConversionError, SpecError
 from edgeco.export.onnx import Exported
-from edgeco.graph.cost import total_macs
+from edgeco.graph.cost import layer_costs, total_macs
 from edgeco.spec import BuildSpec
 
 _DTYPES = {torch.float32: "float32", torch.float16: "float16", torch.int8: "int8", torch.uint8: "uint8"}
@@ -126,6 +127,14 @@ def step_macs(step: StepGraph) -> int:
     """Multiply-accumulates of a step for one row, the mean over the phases."""
     totals = [total_macs(phase.module.graph, step.clip.batch) for phase in step.phases]
     return sum(totals[number] for number in step.schedule if number is not None) // len(step.schedule)
+
+
+def step_layers(step: StepGraph) -> list[dict[str, Any]]:
+    """Operators of a step and the multiply-accumulates of each, the mean over the phases."""
+    due = [step.phases[number].module.graph.nodes for number in step.schedule if number is not None]
+    turns = Counter(node.name for nodes in due for node in nodes)
+    layers = layer_costs(step.module.graph, step.clip.batch)
+    return [{"op": layer.op, "macs": layer.macs * turns[layer.name] // len(step.schedule)} for layer in layers]
 
 
 def history_bytes(history: History) -> int:

@@ -20,11 +20,12 @@ aten = torch.ops.aten
 
 @dataclass(frozen=True)
 class LayerCost:
-    """What one operator executes for one row: its name, source line and multiply-accumulates."""
+    """What one operator executes for one row, where it was called, and its name in the graph."""
 
     op: str
     where: str
     macs: int
+    name: str
 
 
 def _shape(node: Any) -> tuple[int, ...]:
@@ -88,7 +89,7 @@ def layer_costs(graph: fx.Graph, batch: int) -> list[LayerCost]:
     for node in graph.nodes:
         count = _COUNT.get(getattr(node.target, "overloadpacket", None))
         if count is not None and isinstance(node.meta.get("val"), Tensor):
-            found.append(LayerCost(op_name(node), where(node), count(node) // batch))
+            found.append(LayerCost(op_name(node), where(node), count(node) // batch, node.name))
     return found
 
 
