@@ -234,6 +234,15 @@ def test_a_bundle_answers_as_the_clip_network_does(net: type[nn.Module], rate: i
 
 
 class TestReport:
+    @pytest.mark.parametrize("mode", ["interior", "clip"])
+    def test_a_gate_over_the_clip_can_be_exact_and_says_what_it_costs(self, made: Any, mode: str) -> None:
+        plain, _ = made("Gated", input="array")
+        report, model = made("Gated", input="array", exact=mode)
+        assert (plain.exactness, report.exactness != "causal") == ("causal", True)
+        assert report.step_difference < 1e-5 and report.step_macs >= plain.step_macs
+        assert model.manifest.provenance["spec"]["exact"] == mode
+        assert any("live window" in line["form"] for line in report.lines)
+
     def test_a_causal_network_says_so_and_by_how_much(self, made: Any) -> None:
         report, model = made("Gated", input="array")
         assert report.exactness == "causal"
