@@ -19,7 +19,7 @@ from edgeco.continual.value import Kind, Value
 from edgeco.errors import ConversionError, EdgecoError, SpecError, UnsupportedOperator
 from edgeco.graph.layout import marked, plain
 from edgeco.graph.timeline import Timeline
-from edgeco.graph.trace import Clip, ClipGraph, TimeDims, getitem_source, op_name, shape_of, trace, where
+from edgeco.graph.trace import RECURRENT, Clip, ClipGraph, TimeDims, getitem_source, op_name, shape_of, trace, where
 
 
 @dataclass(frozen=True)
@@ -140,9 +140,10 @@ class _Walk:
             known = all(isinstance(v, Value) and v.tensor is not None for v in arguments)
             return self._fold(node) if known else self._static(node)
         context = Context(self.builder, node, self.lookup, self.report, self.pool_windows.get(node), self.exact)
-        if all(v.kind is not Kind.STREAM for v in context.values):
-            return context.window()
         rule = find(node.target)
+        recurrent = getattr(node.target, "overloadpacket", None) in RECURRENT  # which needs its state for every row
+        if all(v.kind is not Kind.STREAM for v in context.values) and not recurrent:
+            return context.window()
         if rule is None:
             context.refuse(
                 "it has no step form",
