@@ -117,7 +117,8 @@ class Context:
             listed = " and ".join(str(v.time.rate) for v in streams)
             self.refuse(
                 f"its operands come at unequal rates (an element every {listed} frames)",
-                "Bring them to one rate with a stride or a pooling in time before they meet.",
+                "Bring them to one rate by a stride or a pooling in time before they meet; where one is a summary of "
+                "the whole clip, exact=True recomputes both over a live window.",
             )
         delay = max(v.time.computable for v in streams)
         return merged([v.time for v in streams], delay, max(v.time.length for v in streams))

@@ -23,7 +23,8 @@ OVER_TIME: dict[str, tuple[str, str, str]] = {
         "slots; mirror where many elements are kept",
     ),
     "pooling.average": (
-        "mean over the newest elements; any stride, dilation, padding, rounding up, with or without counted padding",
+        "mean over the newest elements; any stride and padding, counted or not; ceil_mode unless padding is counted; "
+        "no divisor_override",
         "exact; unpadded where it pads",
         "slots; ring from 5 elements on",
     ),

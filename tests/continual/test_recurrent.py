@@ -106,6 +106,28 @@ def test_chunks_equal_steps_and_streams_are_apart() -> None:
     assert torch.equal(first[0][0], again[0][0]), "a step leaves the state given to it as it was"
 
 
+@pytest.mark.parametrize("mode", [False, True, "clip"])
+def test_behind_a_norm_over_time_the_layer_runs_over_the_window(mode: bool | str) -> None:
+    class Normed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.conv, self.norm = nn.Conv1d(2, 4, 3), nn.GroupNorm(2, 4)
+            self.layers = nn.LSTM(4, 3, 2, batch_first=True)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.layers(self.norm(self.conv(x)).transpose(1, 2))[0].mean(1)
+
+    net = Normed().double().eval()
+    program = edgeco.convert(net, torch.zeros(1, 2, 8, dtype=torch.float64), exact=mode)
+    assert program.exactness == "exact"
+    long = recording(4, 2, 48)
+    given = program.forward_steps(long)
+    with torch.no_grad():
+        for i in range(given.shape[1]):
+            assert relative(given[:, i], net(long[:, :, i : i + 8])) < 1e-12
+
+
 def test_both_directions_are_refused() -> None:
     with pytest.raises(UnsupportedOperator, match=r"lstm.*bidirectional.*exact=True"):
         edgeco.convert(Recurrent(nn.LSTM, bidirectional=True), torch.zeros(1, 2, 9))

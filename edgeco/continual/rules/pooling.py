@@ -194,6 +194,8 @@ def _taps(ctx: Context, value: Value, options: Pool, at: int, length: int) -> Ta
     """The window over time; where the length is rounded up, the last window reaches beyond the padding."""
     size, padding, dilation = options.kernel[at], options.padding[at], options.dilation[at]
     stride = options.stride[at] if length > 1 or padding else 1  # a summary of the clip may be had at every step
+    if dilation * (size - 1) >= value.time.length + 2 * padding:
+        ctx.refuse(f"its window of {size} elements is longer than what it pools", "Pool over no more than there is.")
     slack = min(stride - 1, dilation * (size - 1) - padding) if options.ceil_mode else 0
     if slack and padding and options.count_include_pad and "avg" in ctx.op:
         ctx.refuse("ceil_mode together with counted padding in time", "Leave one of them out.")
