@@ -6,7 +6,7 @@ from hypothesis import HealthCheck, given, settings
 from random_nets import Op, RandomNet, clip_of, random_nets
 from streaming import assert_streams, randomise_norms
 
-EXAMPLES = int(os.environ.get("EDGECO_EXAMPLES", "40"))
+EXAMPLES = int(os.environ.get("EDGECO_EXAMPLES", "60"))
 
 
 @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
