@@ -18,7 +18,7 @@ from edgeco.bundle.codec import decode_manifest
 from edgeco.bundle.contents import REPORT, check_contents, check_listing, read_report
 from edgeco.bundle.golden import ANSWER, FRAME
 from edgeco.bundle.limits import MAX_BUNDLE
-from edgeco.bundle.manifest import Manifest
+from edgeco.bundle.manifest import Manifest, Variant
 from edgeco.bundle.tensors import read_tensors
 from edgeco.bundle.text import shown
 from edgeco.bundle.weights import inject_weights
@@ -60,12 +60,15 @@ class Bundle:
 
     def phases(self, variant: str) -> list[bytes | None]:
         """A complete ONNX model per phase, None where a phase has nothing to do. Raises as ``onnx``."""
-        graphs = self.manifest.variants[variant].graphs if variant in self.manifest.variants else ("",)
-        made: dict[str, bytes] = {}
-        for phase, member in enumerate(graphs):
-            if member and member not in made:
-                made[member] = self.onnx(variant, phase)
-        return [made.get(member) for member in graphs] if made else [self.onnx(variant)]
+        graphs = self._variant(variant).graphs
+        made = {member: self.onnx(variant, graphs.index(member)) for member in dict.fromkeys(graphs) if member}
+        return [made.get(member) for member in graphs]
+
+    def _variant(self, name: str) -> Variant:
+        if name not in self.manifest.variants:
+            known = ", ".join(self.manifest.variants)
+            raise SpecError(f"{self.path} has no variant {shown(name)}; it has {known}.")
+        return self.manifest.variants[name]
 
     def onnx(self, variant: str, phase: int = 0) -> bytes:
         """A complete ONNX model, ready for any engine: the phase's graph with its weights.
@@ -78,10 +81,7 @@ class Bundle:
             SpecError: there is no such variant, or the phase has nothing to do.
             BundleError: graph and weights together are too large for ONNX.
         """
-        chosen = self.manifest.variants.get(variant)
-        if chosen is None:
-            known = ", ".join(self.manifest.variants)
-            raise SpecError(f"{self.path} has no variant {shown(variant)}; it has {known}.")
+        chosen = self._variant(variant)
         member = chosen.graphs[phase % len(chosen.graphs)]
         if not member:
             raise SpecError(f"{self.path} has no graph for phase {phase}, in which {shown(variant)} has nothing to do.")

@@ -52,8 +52,8 @@ class OnnxRuntimeEngine:
         self.inputs = tuple(_tensor(argument) for argument in self._session.get_inputs())
         self.outputs = tuple(_tensor(argument) for argument in self._session.get_outputs())
 
-    def bind(self, inputs: Mapping[str, Buffer], outputs: Mapping[str, Buffer]) -> HostBinding:
-        """Prepare one phase: every graph input and output bound to a buffer.
+    def bind(self, inputs: Mapping[str, Buffer], outputs: Mapping[str, Buffer], phase: int = 0) -> HostBinding:
+        """Prepare one phase, the same graph in each: every input and output bound to a buffer.
 
         Raises:
             EngineError: a name is missing or unknown, a shape or type does not fit, or an output shares memory.

@@ -91,8 +91,12 @@ class Engine(Protocol):
     @property
     def outputs(self) -> tuple[Tensor, ...]: ...
 
-    def bind(self, inputs: Mapping[str, Buffer], outputs: Mapping[str, Buffer]) -> Binding:
-        """Prepare one phase. Raises EngineError if an output shares bytes with an input or another output."""
+    def bind(self, inputs: Mapping[str, Buffer], outputs: Mapping[str, Buffer], phase: int = 0) -> Binding:
+        """Prepare one phase; an engine of one graph does the same in all of them.
+
+        Raises:
+            EngineError: an output shares bytes with an input or another output.
+        """
         ...
 
     def run(self, binding: Binding) -> None:

@@ -10,7 +10,6 @@ import numpy as np
 
 from edgeco.bundle.manifest import Manifest
 from edgeco.engines.checks import check_graph
-from edgeco.engines.phased import Phased
 from edgeco.engines.protocol import Binding, Buffer, Engine
 from edgeco.engines.storage import Storage, open_storage
 from edgeco.errors import EngineError
@@ -133,6 +132,4 @@ class Session:
         for storage in self.storages:
             inputs.update(storage.inputs(phase))
             outputs.update(storage.outputs(phase))
-        if isinstance(self.engine, Phased):
-            return self.engine.bind(inputs, outputs, phase)
-        return self.engine.bind(inputs, outputs)
+        return self.engine.bind(inputs, outputs, phase)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from engine_parity import differences
-from streaming import randomise_norms, recording, relative
+from streaming import assert_answers, randomise_norms, recording, relative
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -65,11 +65,7 @@ def test_clip_equals_the_clip_network_on_the_last_frames(kind: str) -> None:
     assert (plain.exactness, program.exactness) == ("unpadded", "exact")
     assert (program.receptive_field, program.valid_from, program.stride) == (9, 8, 1)
     assert any("live window" in note.form for note in program.report)
-    long = recording(4, 2, 60)
-    given = program.forward_steps(long)
-    with torch.no_grad():
-        for i in range(given.shape[1]):
-            assert relative(given[:, i], net(long[:, :, i : i + 9])) < 1e-12
+    assert_answers(program, net, recording(4, 2, 60), 9)
 
 
 @pytest.mark.parametrize("mode", [True, "interior"])
@@ -91,11 +87,7 @@ def test_interior_pads_with_real_frames_and_gates_each_clip_by_its_own_mean(mode
 def test_clip_gates_and_pads_as_the_clip_network_does() -> None:
     net = randomise_norms(Excited()).double().eval()
     program = edgeco.convert(net, torch.zeros(1, 2, 7, 4, 4, dtype=torch.float64), exact="clip")
-    long = recording(4, 2, 60, 4, 4)
-    given = program.forward_steps(long)
-    with torch.no_grad():
-        for i in range(given.shape[1]):
-            assert relative(given[:, i], net(long[:, :, i : i + 7])) < 1e-12
+    assert_answers(program, net, recording(4, 2, 60, 4, 4), 7)
 
 
 class Joined(nn.Module):
@@ -115,11 +107,7 @@ def test_summaries_that_are_expanded_and_joined() -> None:
     net = Joined().double().eval()
     program = edgeco.convert(net, torch.zeros(1, 2, 9, dtype=torch.float64), exact=True)
     assert program.exactness == "exact"
-    long = recording(2, 2, 60)
-    given = program.forward_steps(long)
-    with torch.no_grad():
-        for i in range(given.shape[1]):
-            assert relative(given[:, i], net(long[:, :, i : i + 9])) < 1e-12
+    assert_answers(program, net, recording(2, 2, 60), 9)
 
 
 def test_where_nothing_differs_nothing_is_recomputed() -> None:

@@ -346,9 +346,9 @@ def test_b22_first_valid_step_of_networks_that_come_along(size: str) -> None:
     net = randomise_norms(getattr(x3d, size)(pixels=32, classes=7)).eval()
     frames = getattr(x3d, size).clip[1]
     program = edgeco.convert(net, torch.zeros(1, 3, frames, 32, 32))
-    long = recording(1, 3, program.valid_from + 1, 32, 32, dtype=torch.float32)
+    longer = recording(1, 3, program.valid_from + 1 + program.receptive_field, 32, 32, dtype=torch.float32)
     with torch.no_grad():
-        given = program.forward_steps(long)
-        expected = net.head(net.features(long)[:, :, :frames])
-    assert given.shape[1] == 1 and given.isfinite().all()
-    assert expected.shape == given[:, 0].shape
+        given = program.forward_steps(longer[:, :, : program.valid_from + 1])
+        expected = net.head(net.features(longer)[:, :, :frames])  # its right border lies beyond these frames
+    assert given.shape[1] == 1
+    assert relative(given[:, 0], expected) < 1e-5

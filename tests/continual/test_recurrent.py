@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from streaming import assert_streams, recording, relative
+from streaming import assert_answers, assert_streams, recording, relative
 from torch import Tensor, nn
 
 import edgeco
@@ -121,11 +121,7 @@ def test_behind_a_norm_over_time_the_layer_runs_over_the_window(mode: bool | str
     net = Normed().double().eval()
     program = edgeco.convert(net, torch.zeros(1, 2, 8, dtype=torch.float64), exact=mode)
     assert program.exactness == "exact"
-    long = recording(4, 2, 48)
-    given = program.forward_steps(long)
-    with torch.no_grad():
-        for i in range(given.shape[1]):
-            assert relative(given[:, i], net(long[:, :, i : i + 8])) < 1e-12
+    assert_answers(program, net, recording(4, 2, 48), 8)
 
 
 def test_both_directions_are_refused() -> None:
@@ -148,11 +144,7 @@ def test_both_directions_over_a_live_window(kind: type[nn.RNNBase]) -> None:
 
     net = Both().double().eval()
     program = edgeco.convert(net, torch.zeros(1, 2, 6, dtype=torch.float64), exact=True)
-    long = recording(4, 2, 40)
-    given = program.forward_steps(long)
-    with torch.no_grad():
-        for i in range(given.shape[1]):
-            assert relative(given[:, i], net(long[:, :, i : i + 6])) < 1e-12
+    assert_answers(program, net, recording(4, 2, 40), 6)
 
 
 class Loop(nn.Module):
@@ -176,8 +168,4 @@ def test_a_loop_over_time_equals_the_clip_network_on_every_window() -> None:
     net = Loop().double().eval()
     program = edgeco.convert(net, torch.zeros(1, 2, 5, 4, 4, dtype=torch.float64))
     assert (program.exactness, program.receptive_field) == ("exact", 5)
-    long = recording(4, 2, 30, 4, 4)
-    given = program.forward_steps(long)
-    with torch.no_grad():
-        for i in range(given.shape[1]):
-            assert relative(given[:, i], net(long[:, :, i : i + 5])) < 1e-12
+    assert_answers(program, net, recording(4, 2, 30, 4, 4), 5)

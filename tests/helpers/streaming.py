@@ -72,6 +72,18 @@ def assert_streams(
     return program
 
 
+def assert_answers(
+    program: edgeco.StepProgram, net: nn.Module, long: Tensor, length: int, tolerance: float = 1e-12
+) -> None:
+    """A recording has one answer per window of `length` frames, `stride` apart: the clip network's own."""
+    given = program.forward_steps(long)
+    starts = range(0, long.shape[2] - length + 1, program.stride)
+    assert given.shape[1] == len(starts)
+    with torch.no_grad():
+        for i, start in enumerate(starts):
+            assert relative(given[:, i], net(long[:, :, start : start + length])) <= tolerance, f"window {i}"
+
+
 def windows(features: Tensor, length: int, time_dim: int = 2) -> Tensor:
     """Sliding windows (windows, …) of features along time."""
     return torch.stack([features.narrow(time_dim, i, length) for i in range(features.shape[time_dim] - length + 1)])

@@ -51,7 +51,7 @@ def _part(ctx: Context, value: Value, axis: int, start: int, end: int, step: int
         value = ctx.ready(value) if step > 1 else value
         cut = ctx.strided(value.time.cut(start, size - end, step))
         if step > 1:
-            ctx.note(cut, f"every {step}th element")
+            ctx.note(cut, f"one element of {step}")
         return ctx.stream(ctx.builder.node(value), value.layout.with_size(axis, cut.length), cut)
     count = -(-(end - start) // step)
     node = ctx.builder.call(aten.slice.Tensor, ctx.builder.node(value), value.layout.step_axis(axis), start, end, step)
