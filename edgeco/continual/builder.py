@@ -131,10 +131,10 @@ class StepBuilder:
             draft.newest.meta["draft"] = draft
         return draft.newest
 
-    def window(self, value: Value, delay: int) -> fx.Node:
-        """A stream's last clip's worth of elements, in the clip network's own shape, for a reader with that delay."""
+    def window(self, value: Value, delay: int, length: int | None = None) -> fx.Node:
+        """A stream's last elements, a clip's worth if not told, in the clip's axes, for a reader with that delay."""
         timeline = value.time
-        length = timeline.length
+        length = timeline.length if length is None else length
         behind, late = timeline.age(delay)
         age = behind - (length - 1)
         if length == 1:

@@ -17,7 +17,9 @@ from edgeco.continual.registry import find
 from edgeco.continual.rows import check_rows
 from edgeco.continual.value import Kind, Value
 from edgeco.errors import ConversionError, EdgecoError, SpecError, UnsupportedOperator
+from edgeco.graph.attention import gather_attention
 from edgeco.graph.layout import marked, plain
+from edgeco.graph.narrow import narrow
 from edgeco.graph.timeline import Timeline
 from edgeco.graph.trace import RECURRENT, Clip, ClipGraph, TimeDims, getitem_source, op_name, shape_of, trace, where
 
@@ -68,7 +70,7 @@ def convert_graph(clip: ClipGraph, *, window: int | None = None, exact: Exact | 
     """Derive the step graph of a traced clip network.
 
     Args:
-        clip: the traced network.
+        clip: the traced network; attention in it is brought to one form, and to the queries that are used.
         window: elements the final summary over time takes; the clip's own number if None.
         exact: where to go over to live windows, see `convert`.
 
@@ -79,6 +81,8 @@ def convert_graph(clip: ClipGraph, *, window: int | None = None, exact: Exact | 
     """
     if window is not None and window < 1:
         raise SpecError(f"window is {window}; give the number of elements to pool over, 1 or more.")
+    gather_attention(clip)
+    narrow(clip)
     walk = _Walk(clip, exact=exact)
     walk.run()
     if window is not None:

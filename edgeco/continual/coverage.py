@@ -38,6 +38,12 @@ OVER_TIME: dict[str, tuple[str, str, str]] = {
     "pooling.adaptive_maximum": _SUMMARY,
     "reduction.separable": _SUMMARY,
     "reduction.other": _WINDOW,
+    "attention.attention": (
+        "the newest query over the keys and values kept; softmax(Q K^T) V written by hand likewise",
+        "exact where one query is used; unpadded where a mask bounds what each sees; causal where every query of a clip "
+        "sees all of it (exact=True: a live window)",
+        "mirror",
+    ),
     "axiswise.softmax": _WINDOW,
     "axiswise.ordered": _REFUSED,
     "axiswise.picked": _REFUSED,
@@ -57,7 +63,6 @@ OVER_TIME: dict[str, tuple[str, str, str]] = {
     "products.matmul": _WINDOW,
     "products.einsum": _WINDOW,
     "products.addmm": _WINDOW,
-    "products.attention": ("live window of keys, queries and values", "exact", "mirror"),
     "recurrent.rnn_tanh": _CARRIED,
     "recurrent.rnn_relu": _CARRIED,
     "recurrent.gru": _CARRIED,

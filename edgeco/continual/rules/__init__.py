@@ -1,6 +1,7 @@
 """One file per operator family; importing this package registers every rule."""
 
 from edgeco.continual.rules import (
+    attention,
     axiswise,
     convolution,
     creation,
@@ -16,6 +17,7 @@ from edgeco.continual.rules import (
 )
 
 __all__ = [
+    "attention",
     "axiswise",
     "convolution",
     "creation",

@@ -145,19 +145,3 @@ def addmm(ctx: Context) -> Value | list[Value]:
     ready = ctx.ready(value)
     layout = Layout((value.layout.axes[0], *[()])).with_size(1, ctx.shape[1])
     return ctx.stream(ctx.emit({}, {id(value): ctx.builder.node(ready)}), layout, ready.time)
-
-
-@rule(aten.scaled_dot_product_attention)
-def attention(ctx: Context) -> Value | list[Value]:
-    """Attention within a frame is framewise; over time it runs on a live window."""
-    values = ctx.values
-    streams = [v for v in values if v.kind is Kind.STREAM]
-    leading = all(v.layout.time is None or v.layout.time < v.layout.rank - 2 for v in streams)
-    if len(streams) < len(values) or not leading or time_offset(streams) is None or ctx.args["attn_mask"] is not None:
-        return ctx.window("attention over time")
-    timeline = ctx.together(streams)
-    delay = timeline.delay
-    node = ctx.emit({}, {id(v): ctx.builder.at(v, delay) for v in streams})
-    query, value = ctx.args["query"], ctx.args["value"]
-    layout = query.layout.with_axis(query.layout.rank - 1, value.layout.axes[-1])
-    return ctx.stream(node, layout, timeline)
