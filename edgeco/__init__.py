@@ -1,6 +1,7 @@
 """edgeco: run clip networks live on edge devices, one frame at a time.
 
-Build side (needs ``edgeco[build]``): :func:`convert`, :func:`build`, :func:`rule`.
+Build side (needs ``edgeco[build]``): :func:`convert`, :func:`build`, :func:`rule`,
+:class:`RecyclingPositionalEncoding`.
 Run side: :func:`load`, :func:`open_source`. Nothing heavy is imported until it is used.
 """
 
@@ -17,6 +18,7 @@ _FACE = {
     "convert": "edgeco.continual.program",
     "StepProgram": "edgeco.continual.program",
     "rule": "edgeco.continual.registry",
+    "RecyclingPositionalEncoding": "edgeco.continual.positions",
     "build": "edgeco.building",
     "BuildSpec": "edgeco.spec",
     "load": "edgeco.runtime.model",
@@ -27,6 +29,7 @@ __all__ = ["EdgecoError", "__version__", *_FACE]
 
 if TYPE_CHECKING:
     from edgeco.building import build
+    from edgeco.continual.positions import RecyclingPositionalEncoding
     from edgeco.continual.program import StepProgram, convert
     from edgeco.continual.registry import rule
     from edgeco.runtime.model import load

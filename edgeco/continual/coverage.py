@@ -40,8 +40,8 @@ OVER_TIME: dict[str, tuple[str, str, str]] = {
     "reduction.other": _WINDOW,
     "attention.attention": (
         "the newest query over the keys and values kept; softmax(Q K^T) V written by hand likewise",
-        "exact where one query is used; unpadded where a mask bounds what each sees; causal where every query of a clip "
-        "sees all of it (exact=True: a live window)",
+        "exact where one query is used; unpadded where a mask bounds what each sees; causal where each of a clip's "
+        "queries sees all of it (exact=True: a live window)",
         "mirror",
     ),
     "axiswise.softmax": _WINDOW,
@@ -59,6 +59,7 @@ OVER_TIME: dict[str, tuple[str, str, str]] = {
     "pointwise.identity": _FREE,
     "pointwise.dropout": _FREE,
     "pointwise.cast": _FREE,
+    "positions.recycle": ("the next row of the table", "unpadded: of the whole recording so far", "slots of age 1"),
     "products.linear": _WINDOW,
     "products.matmul": _WINDOW,
     "products.einsum": _WINDOW,

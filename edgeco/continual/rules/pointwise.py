@@ -23,7 +23,7 @@ def pointwise(ctx: Context) -> Value | list[Value]:
         return ctx.window()
     offset = time_offset(streams)
     if offset is None or not all(_broadcasts(v, offset) for v in values):
-        return ctx.window("a table indexed by the position in the clip")
+        return ctx.window("a table indexed by the position in the clip; edgeco.RecyclingPositionalEncoding streams")
     if ctx.uneven(streams):
         return ctx.window("each element meets the summary of its own clip")
     lazy = _through_border(ctx, streams)
