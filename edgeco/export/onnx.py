@@ -24,6 +24,7 @@ from edgeco.continual.phases import Phase
 from edgeco.errors import ConversionError
 from edgeco.export.frame_input import FrameInput
 from edgeco.export.operators import TABLE, Call, Ref
+from edgeco.export.several import SEVERAL
 from edgeco.export.writer import TYPES, GraphWriter
 
 OPSET = 20
@@ -206,8 +207,8 @@ class _Translation:
         found = TABLE.get(getattr(target, "overloadpacket", None))
         if found is None and getattr(target, "namespace", "") == "prims":
             found = TABLE.get(getattr(torch.ops.aten, target.overloadpacket.__name__, None))  # type: ignore[union-attr]
-        if target in _EXTREMES:
-            self._extreme(node)
+        if target in SEVERAL:
+            self.several[node] = SEVERAL[target](self.writer, self._bind(node))
         elif found is None or not isinstance(node.meta["val"], torch.Tensor):
             self._decompose(node)
         elif any(self._is_symbol(a) for a in _flat(node.args)):
@@ -267,7 +268,7 @@ class _Translation:
             inner = make_fx(run, decomposition_table=table, tracing_mode="real")(*[t.meta["val"] for t in tensors])
             FakeTensorProp(inner, mode).propagate(*[t.meta["val"] for t in tensors])
         body = [n for n in inner.graph.nodes if n.op == "call_function"]
-        if len(body) == 1 and body[0].target is node.target:
+        if any(n.target is node.target for n in body):
             raise ConversionError(
                 f"The operator {node.target} has no ONNX form here; replace it by simpler operators, or report it."
             )
@@ -288,21 +289,8 @@ class _Translation:
         else:
             self.several[node] = [self.names[n] for n in returned]
 
-    def _extreme(self, node: fx.Node) -> None:
-        """max or min along one axis: values and indices."""
-        given = self._bind(node)
-        rank = len(given["self"].shape)
-        axis, keep = given["dim"] % rank, int(bool(given["keepdim"]))
-        reduce, arg = _EXTREMES[node.target]
-        values = self.writer.emit(reduce, given["self"].name, self.writer.ints([axis]), keepdims=keep)
-        self.several[node] = [values, self.writer.emit(arg, given["self"].name, axis=axis, keepdims=keep)]
-
 
 aten_sym_size = torch.ops.aten.sym_size.int
-_EXTREMES: dict[object, tuple[str, str]] = {
-    torch.ops.aten.max.dim: ("ReduceMax", "ArgMax"),
-    torch.ops.aten.min.dim: ("ReduceMin", "ArgMin"),
-}
 
 
 def _arguments(node: fx.Node) -> list[Any]:

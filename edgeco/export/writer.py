@@ -40,12 +40,18 @@ class GraphWriter:
         self._count += 1
         return f"{stem}_{self._count}"
 
-    def emit(self, op: str, *inputs: str, outputs: int = 1, result: str | None = None, **attributes: Any) -> str:
-        """Emit one node; attributes of None are left out. Returns its first result."""
-        names = [result or self.name(op.lower())] + [self.name(op.lower()) for _ in range(outputs - 1)]
+    def emit(self, op: str, *inputs: str, result: str | None = None, **attributes: Any) -> str:
+        """Emit one node; attributes of None are left out. Returns its result."""
+        return self._emit(op, inputs, [result or self.name(op.lower())], attributes)[0]
+
+    def emit_several(self, op: str, count: int, *inputs: str, **attributes: Any) -> list[str]:
+        """Emit one node of several results."""
+        return self._emit(op, inputs, [self.name(op.lower()) for _ in range(count)], attributes)
+
+    def _emit(self, op: str, inputs: Sequence[str], names: list[str], attributes: dict[str, Any]) -> list[str]:
         kept = {k: v for k, v in attributes.items() if v is not None}
         self.nodes.append(helper.make_node(op, list(inputs), names, name=f"n{len(self.nodes):04d}_{op}", **kept))
-        return names[0]
+        return names
 
     def ints(self, values: Sequence[int]) -> str:
         """A constant list of integers: shapes, axes, pads."""

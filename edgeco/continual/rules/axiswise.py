@@ -18,7 +18,13 @@ def softmax(ctx: Context) -> Value | list[Value]:
     return along(ctx, over_time="a softmax over time")
 
 
-@rule(aten.cumsum, aten.cumprod, aten.flip, aten.roll, aten.sort, aten.topk, aten.index_select)
+@rule(aten.sort, aten.topk)
+def ranked(ctx: Context) -> Value | list[Value]:
+    """Elements by size; along time those of the clip, of which something is made of the whole."""
+    return along(ctx, over_time="the order of a clip's elements by size")
+
+
+@rule(aten.cumsum, aten.cumprod, aten.flip, aten.roll, aten.index_select)
 def ordered(ctx: Context) -> Value | list[Value]:
     """Operators whose meaning along time is another than along any other axis."""
     return along(ctx, over_time=None)
@@ -67,9 +73,10 @@ def along(ctx: Context, over_time: str | None) -> Value | list[Value]:
     if value.layout.batch in axes:
         ctx.refuse("it runs along the batch", "Each row is a stream of its own: use another axis.")
     if value.layout.time in axes:
-        if over_time is None:
+        if over_time is None and ctx.exact is None:
             ctx.refuse(
-                "it runs along time", "A live stream has no such whole: use a convolution, a pool or a mean over time."
+                "it runs along time, and a live stream has no such whole",
+                "Use a convolution, a pool or a mean over time; or let exact=True recompute a live window.",
             )
         return ctx.window(over_time)
     if any(v.kind is not Kind.CONSTANT for v in ctx.values[1:]):

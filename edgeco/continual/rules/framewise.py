@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import torch
+
 from edgeco.continual.builder import aten
 from edgeco.continual.context import Context
 from edgeco.continual.registry import rule
@@ -23,6 +25,33 @@ def in_batch(value: Value) -> bool:
     return value.layout.batch == 0 and value.layout.time in (None, 0) and value.layout.pure_time is None
 
 
+@rule(aten.pixel_shuffle, aten.pixel_unshuffle)
+def shuffled(ctx: Context) -> Value | list[Value]:
+    """Channels spread over the frame or gathered from it: the last three axes, whatever stands before them."""
+    value = ctx.values[0]
+    if value.kind is Kind.STREAM and value.layout.pure_time is not None and value.layout.pure_time < len(ctx.shape) - 3:
+        ready = ctx.ready(value)
+        layout = value.layout
+        for axis in range(len(ctx.shape) - 3, len(ctx.shape)):
+            layout = layout.with_size(axis, ctx.shape[axis])
+        return ctx.stream(ctx.emit({}, {id(value): ctx.builder.node(ready)}), layout, ready.time)
+    return only_framewise(ctx)
+
+
+@rule(aten.channel_shuffle)
+def channel_shuffle(ctx: Context) -> Value | list[Value]:
+    """Channels in another order, wherever time stands but among them."""
+    value = ctx.values[0]
+    if value.kind is Kind.WINDOW or value.layout.time == 1:
+        return ctx.window()
+    builder, ready = ctx.builder, ctx.ready(value)
+    channels, groups = ctx.shape[1], ctx.args["groups"]
+    order = torch.arange(channels).reshape(groups, -1).T.flatten()
+    axis = value.layout.step_axis(1)
+    node = builder.call(aten.index_select.default, builder.node(ready), axis, builder.weight(order, "order"))
+    return ctx.stream(node, value.layout, ready.time)
+
+
 @rule(
     aten.upsample_nearest1d,
     aten.upsample_nearest2d,
@@ -34,9 +63,6 @@ def in_batch(value: Value) -> bool:
     aten._upsample_bilinear2d_aa,
     aten.upsample_nearest3d,
     aten.upsample_trilinear3d,
-    aten.pixel_shuffle,
-    aten.pixel_unshuffle,
-    aten.channel_shuffle,
     aten.conv_transpose1d,
     aten.conv_transpose2d,
     aten.conv_transpose3d,

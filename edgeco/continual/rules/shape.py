@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 
 import torch
+from torch import fx
 
 from edgeco.continual.builder import aten
 from edgeco.continual.context import Context
 from edgeco.continual.registry import rule
 from edgeco.continual.rules.pointwise import with_summaries
 from edgeco.continual.value import Kind, Value
-from edgeco.graph.layout import Factor, Layout
+from edgeco.graph.layout import Factor, Layout, plain
 from edgeco.graph.timeline import Timeline
 
 
@@ -23,8 +24,48 @@ def reshape(ctx: Context) -> Value | list[Value]:
         return ctx.window()
     layout = value.layout.reshape(ctx.shape)
     if layout is None:
-        return ctx.window("a reshape that cuts the time axis")
+        return _cut_into_groups(ctx, value) or ctx.window("a reshape that cuts the time axis")
     return viewed(ctx, value, layout)
+
+
+def _cut_into_groups(ctx: Context, value: Value) -> Value | None:
+    """(…, T, …) as (…, T / k, k, …): one element of k for every k of the stream."""
+    axis = value.layout.pure_time
+    if axis is None:
+        return None
+    length = value.layout.shape[axis]
+    for size in (k for k in range(2, length + 1) if length % k == 0):
+        split = value.layout.with_axis(axis, (Factor(length // size, "time"), Factor(size)))
+        layout = split.reshape(ctx.shape)
+        if layout is not None:
+            node, time = grouped(ctx, value, size, size)
+            return viewed(ctx, Value(Kind.STREAM, split, node, time), layout)
+    return None
+
+
+def grouped(ctx: Context, value: Value, size: int, stride: int) -> tuple[fx.Node, Timeline]:
+    """Groups of `size` elements that begin `stride` apart: in the clip's own axes, the group where time stands."""
+    ready = ctx.ready(value)
+    delay = ready.time.delay + ready.time.rate * (size - 1)
+    time = ctx.strided(ready.time.tapped(size, (0, 0), delay, stride=stride))
+    ctx.note(time, f"groups of {size} elements" + (f", a group every {stride}" if stride > 1 else ""))
+    return ctx.builder.window(ready, delay, size), time
+
+
+@rule(aten.unfold)
+def unfold(ctx: Context) -> Value | list[Value]:
+    """Overlapping parts of an axis, along a new last one."""
+    value = ctx.values[0]
+    axis = ctx.args["dimension"] % value.layout.rank
+    size, stride = ctx.args["size"], ctx.args["step"]
+    if value.kind is Kind.WINDOW or (axis == value.layout.time and value.layout.pure_time is None):
+        return ctx.window()
+    layout = value.layout.with_size(axis, ctx.shape[axis]).insert(value.layout.rank, plain([size]).axes[0])
+    if axis != value.layout.time:
+        return _unfolded_frame(ctx, value, axis, layout)
+    node, time = grouped(ctx, value, size, stride)
+    order = [i for i in range(value.layout.rank) if i != axis]
+    return ctx.stream(ctx.builder.call(aten.permute.default, node, [*order, axis]), layout, time)
 
 
 def viewed(ctx: Context, value: Value, layout: Layout) -> Value:
@@ -33,6 +74,19 @@ def viewed(ctx: Context, value: Value, layout: Layout) -> Value:
     if layout.step.shape != value.layout.step.shape:
         node = ctx.builder.call(aten.reshape.default, node, layout.step.sizes())
     return ctx.stream(node, layout, value.time)
+
+
+def _unfolded_frame(ctx: Context, value: Value, axis: int, layout: Layout) -> Value:
+    """By slices, one for each place within a part."""
+    if axis == value.layout.batch:
+        ctx.refuse("it runs along the batch", "Each row is a stream of its own: use another axis.")
+    ready, at = ctx.ready(value), value.layout.step_axis(axis)
+    stride, reach = ctx.args["step"], ctx.args["step"] * (ctx.shape[axis] - 1) + 1
+    parts = [
+        ctx.builder.call(aten.slice.Tensor, ctx.builder.node(ready), at, i, i + reach, stride)
+        for i in range(ctx.args["size"])
+    ]
+    return ctx.stream(ctx.builder.call(aten.stack.default, parts, -1), layout, ready.time)
 
 
 @rule(aten.permute, aten.transpose, aten.t, aten.movedim, aten.swapaxes, aten.swapdims)
