@@ -168,9 +168,9 @@ def _number(clip: ClipGraph, node: Any) -> float | None:
     """The one number that an argument consists of."""
     if isinstance(node, (int, float)):
         return float(node)
-    if _packet(node) in _FILLED:
-        node = node.args[1]
-        return float(node) if isinstance(node, (int, float)) else None
+    if _packet(node) in _FILLED or _packet(node) is aten.scalar_tensor:
+        number = node.args[0 if _packet(node) is aten.scalar_tensor else 1]
+        return float(number) if isinstance(number, (int, float)) else None
     tensor = clip.tensors.get(node.name) if isinstance(node, fx.Node) else None
     return float(tensor) if tensor is not None and tensor.numel() == 1 else None
 

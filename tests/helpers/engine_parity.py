@@ -8,7 +8,7 @@ from streaming import recording
 from torch import nn
 
 from edgeco.continual.convert import StepGraph, convert_graph, trace_network
-from edgeco.continual.program import StepProgram
+from edgeco.continual.program import State, StepProgram
 from edgeco.engines import open_engine
 from edgeco.engines.session import Session
 from edgeco.export.fold import fold_norms
@@ -29,7 +29,10 @@ def exported(
 def differences(
     net: nn.Module, clip: tuple[int, ...], time_dim: int = 2, steps: int = 60, rows: int = 1, exact: str | None = None
 ) -> dict[str, float]:
-    """Greatest difference between engine and torch runner over a stream, relative, for every output."""
+    """Greatest difference between engine and torch runner over a stream, relative, for every output.
+
+    Every element of every state that is left at the end is compared as well, under ``state``.
+    """
     step, made = exported(net, clip, time_dim, exact)
     program = StepProgram(net, step)
     manifest = manifest_of("net", BuildSpec(model="m", clip=clip, time_dim=time_dim), step, None, None, 0, 0, {})
@@ -50,4 +53,16 @@ def differences(
                 error = float(np.abs(given - expected).max() / max(np.abs(expected).max(), 1e-6))
                 worst[answer.name] = max(worst.get(answer.name, 0.0), error)
     assert set(worst) == {answer.name for answer in program.answers}, "an answer was never valid"
+    return worst | {"state": _state_difference(session, state)}
+
+
+def _state_difference(session: Session, state: State) -> float:
+    """Of every history of the engine from the torch runner's, relative to its greatest number."""
+    worst = 0.0
+    for name, past in session.past().items():
+        expected = torch.stack(state.histories[name][::-1]).numpy().reshape(past.shape)  # oldest first
+        finite = np.isfinite(expected)
+        assert (past[~finite] == expected[~finite]).all(), f"{name}: another border"
+        error = np.abs(past[finite] - expected[finite]).max(initial=0.0)
+        worst = max(worst, float(error / max(np.abs(expected[finite]).max(initial=0.0), 1e-6)))
     return worst
