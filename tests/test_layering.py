@@ -48,6 +48,7 @@ LAZY = {("show", "building"), ("cli", "building"), ("cli", "spec")}
 ENGINE_FACE = {
     "edgeco.engines",
     "edgeco.engines.protocol",
+    "edgeco.engines.rows",
     "edgeco.engines.checks",
     "edgeco.engines.session",
     "edgeco.engines.threads",

@@ -47,6 +47,18 @@ class HostBuffer:
         return self._value
 
 
+class HostStrip:
+    """Some rows of every element of a block: one piece per element, so it is copied and filled but never bound."""
+
+    __slots__ = ("address", "array", "dtype", "shape")
+
+    def __init__(self, array: np.ndarray[Any, Any]) -> None:
+        self.array = array
+        self.shape: tuple[int, ...] = array.shape
+        self.dtype: np.dtype[Any] = array.dtype
+        self.address: int = array.ctypes.data
+
+
 class HostMemory:
     """The Memory protocol over numpy. Buffers of other memories are refused."""
 
@@ -63,11 +75,16 @@ class HostMemory:
         self.fill(buffer, fill)
         return buffer
 
-    def window(self, buffer: Buffer, start: int, length: int) -> HostBuffer:
+    def window(self, buffer: Buffer, start: int, length: int) -> HostBuffer | HostStrip:
         array = _array(buffer)
-        if not 0 <= start <= start + length <= len(array):
-            raise EngineError(f"a window of {length} from {start} does not lie in a buffer of {len(array)} elements")
-        return HostBuffer(array[start : start + length])
+        _check_span(start, length, len(array), "elements")
+        kind = HostStrip if isinstance(buffer, HostStrip) else HostBuffer
+        return kind(array[start : start + length])
+
+    def strip(self, buffer: Buffer, start: int, length: int) -> HostStrip:
+        array = _array(buffer)
+        _check_span(start, length, array.shape[1], "rows")
+        return HostStrip(array[:, start : start + length])
 
     def element(self, buffer: Buffer, index: int) -> HostBuffer:
         return HostBuffer(_array(buffer)[index])
@@ -80,6 +97,18 @@ class HostMemory:
             raise EngineError(f"cannot copy {source.dtype}{source.shape} over {destination.dtype}{destination.shape}")
         return partial(_array(destination).__setitem__, (), _array(source))
 
+    def picker(self, destination: Buffer, source: Buffer) -> Callable[[int], None]:
+        if destination.shape != source.shape[1:] or destination.dtype != source.dtype:
+            raise EngineError(
+                f"cannot copy elements of {source.dtype}{source.shape} over {destination.dtype}{destination.shape}"
+            )
+        into, block = _array(destination), _array(source)
+
+        def pick(index: int) -> None:
+            into[()] = block[index]
+
+        return pick
+
     def write(self, buffer: Buffer, array: np.ndarray[Any, Any]) -> None:
         if buffer.shape != array.shape or buffer.dtype != array.dtype:
             raise EngineError(f"cannot write {array.dtype}{array.shape} to a buffer of {buffer.dtype}{buffer.shape}")
@@ -90,6 +119,11 @@ class HostMemory:
 
 
 def _array(buffer: Buffer) -> np.ndarray[Any, Any]:
-    if isinstance(buffer, HostBuffer):
+    if isinstance(buffer, (HostBuffer, HostStrip)):
         return buffer.array
     raise EngineError(f"a {type(buffer).__name__} does not lie in host memory")
+
+
+def _check_span(start: int, length: int, size: int, what: str) -> None:
+    if not 0 <= start <= start + length <= size:
+        raise EngineError(f"a window of {length} from {start} does not lie in a buffer of {size} {what}")

@@ -49,6 +49,13 @@ class Memory(Protocol):
         """View of one element along the outermost axis, without that axis: no copy."""
         ...
 
+    def strip(self, buffer: Buffer, start: int, length: int) -> Buffer:
+        """View of ``length`` rows from ``start`` of every element of a block (length, rows, ...): no copy.
+
+        It lies in pieces: it and its windows may be filled, copied, read and written, but not bound.
+        """
+        ...
+
     def fill(self, buffer: Buffer, value: float) -> None: ...
 
     def copier(self, destination: Buffer, source: Buffer) -> Callable[[], None]:
@@ -56,6 +63,10 @@ class Memory(Protocol):
 
         Prepared, because it is done in every step: what can be checked or looked up is, once.
         """
+        ...
+
+    def picker(self, destination: Buffer, source: Buffer) -> Callable[[int], None]:
+        """A prepared copy of the element of ``source`` whose number it is given."""
         ...
 
     def write(self, buffer: Buffer, array: np.ndarray[Any, Any]) -> None: ...

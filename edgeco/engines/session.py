@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -113,13 +113,7 @@ class Session:
         Raises:
             EngineError: an array is missing or does not fit; nothing has been changed.
         """
-        for storage in self.storages:
-            history = storage.history
-            shape = (history.depth, self.rows * history.rows_per_stream, *history.shape)
-            array = past.get(history.name)
-            if array is None or array.shape != shape or array.dtype != np.dtype(history.dtype):
-                given = "nothing" if array is None else f"{array.dtype}{array.shape}"
-                raise EngineError(f"the past of {history.name!r} is {history.dtype}{shape}; given was {given}")
+        check_past(self.storages, past, self.rows)
         for storage in self.storages:
             storage.load(past[storage.history.name], steps)
         self.steps = steps
@@ -133,3 +127,14 @@ class Session:
             inputs.update(storage.inputs(phase))
             outputs.update(storage.outputs(phase))
         return self.engine.bind(inputs, outputs, phase)
+
+
+def check_past(storages: Iterable[Storage], past: Mapping[str, np.ndarray[Any, Any]], rows: int) -> None:
+    """Raises EngineError unless ``past`` has every history of so many rows."""
+    for storage in storages:
+        history = storage.history
+        shape = (history.depth, rows * history.rows_per_stream, *history.shape)
+        array = past.get(history.name)
+        if array is None or array.shape != shape or array.dtype != np.dtype(history.dtype):
+            given = "nothing" if array is None else f"{array.dtype}{array.shape}"
+            raise EngineError(f"the past of {history.name!r} is {history.dtype}{shape}; given was {given}")

@@ -8,6 +8,8 @@ stream restored at step ``s`` reads the same addresses as one that came there by
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
@@ -35,6 +37,10 @@ class Storage(Protocol):
     @property
     def copies(self) -> bool:
         """Whether ``advance`` has anything to do."""
+        ...
+
+    def row(self, row: int) -> Storage:
+        """One row's share of the same memory: to be cleared, blanked, read and loaded, not to be bound or advanced."""
         ...
 
     def turn(self, step: int) -> int:
@@ -96,12 +102,21 @@ class Slots(_Turns):
     moving = None
     copies = False
 
-    def __init__(self, memory: Memory, history: History, rows: int) -> None:
+    def __init__(self, memory: Memory, history: History, buffers: Sequence[Buffer]) -> None:
         self.history = history
-        self._memory = memory
-        shape = (rows * history.rows_per_stream, *history.shape)
-        self._buffers = [memory.allocate(shape, history.dtype, history.border) for _ in range(history.buffers)]
         self.period = history.buffers * history.rate
+        self.buffers = tuple(buffers)
+        self._memory = memory
+
+    @classmethod
+    def allocated(cls, memory: Memory, history: History, rows: int) -> Slots:
+        shape = (rows * history.rows_per_stream, *history.shape)
+        buffers = [memory.allocate(shape, history.dtype, history.border) for _ in range(history.buffers)]
+        return cls(memory, history, buffers)
+
+    def row(self, row: int) -> Slots:
+        own = self.history.rows_per_stream
+        return Slots(self._memory, self.history, [self._memory.window(b, row * own, own) for b in self.buffers])
 
     def inputs(self, step: int) -> dict[str, Buffer]:
         turn = self.turn(step)
@@ -111,7 +126,7 @@ class Slots(_Turns):
         return {self.history.write: self._at(self.turn(step))} if self.writes(step) else {}
 
     def clear(self) -> None:
-        for buffer in self._buffers:
+        for buffer in self.buffers:
             self._memory.fill(buffer, self.history.border)
 
     def blank(self, step: int) -> None:
@@ -131,10 +146,10 @@ class Slots(_Turns):
 
     @property
     def nbytes(self) -> int:
-        return _nbytes(*self._buffers)
+        return nbytes(*self.buffers)
 
     def _at(self, turn: int) -> Buffer:
-        return self._buffers[turn % len(self._buffers)]
+        return self.buffers[turn % len(self.buffers)]
 
 
 class Ring(_Turns):
@@ -143,33 +158,47 @@ class Ring(_Turns):
     What step ``s`` writes lies at ``turn(s) % depth``. The graph writes to a scratch element: it reads the whole ring.
     """
 
-    moving: tuple[str, tuple[Buffer, ...]] | None = None
     copies = True
     turns = 1
     """Times each element is kept."""
 
-    def __init__(self, memory: Memory, history: History, rows: int) -> None:
+    def __init__(self, memory: Memory, history: History, buffer: Buffer, scratch: Buffer) -> None:
         self.history = history
         self.period = history.rate
+        self.buffer, self.scratch = buffer, scratch
         self._memory = memory
+        self._copies: list[tuple[Callable[[], None], ...]] = []
+        """By cursor: the copies that keep the newest element."""
+
+    @classmethod
+    def allocated(cls, memory: Memory, history: History, rows: int) -> Ring:
         element = (rows * history.rows_per_stream, *history.shape)
-        length = self.turns * history.depth
-        self._buffer = memory.allocate((length, *element), history.dtype, history.border)
-        self._scratch = memory.allocate(element, history.dtype, history.border)
-        copies = [memory.copier(memory.element(self._buffer, index), self._scratch) for index in range(length)]
-        self._copies = [tuple(copies[index :: history.depth]) for index in range(history.depth)]
+        buffer = memory.allocate((cls.turns * history.depth, *element), history.dtype, history.border)
+        made = cls(memory, history, buffer, memory.allocate(element, history.dtype, history.border))
+        copies = [memory.copier(memory.element(buffer, index), made.scratch) for index in range(buffer.shape[0])]
+        made._copies = [tuple(copies[index :: history.depth]) for index in range(history.depth)]
+        return made
+
+    @property
+    def moving(self) -> tuple[str, tuple[Buffer, ...]] | None:
+        return None
+
+    def row(self, row: int) -> Ring:
+        own = self.history.rows_per_stream
+        buffer = self._memory.strip(self.buffer, row * own, own)
+        return type(self)(self._memory, self.history, buffer, self._memory.window(self.scratch, row * own, own))
 
     def inputs(self, step: int) -> dict[str, Buffer]:
-        return {self.history.reads[0].name: self._buffer}
+        return {self.history.reads[0].name: self.buffer}
 
     def outputs(self, step: int) -> dict[str, Buffer]:
-        return {self.history.write: self._scratch} if self.writes(step) else {}
+        return {self.history.write: self.scratch} if self.writes(step) else {}
 
     def clear(self) -> None:
-        self._memory.fill(self._buffer, self.history.border)
+        self._memory.fill(self.buffer, self.history.border)
 
     def blank(self, step: int) -> None:
-        self._memory.fill(self._scratch, self.history.border)
+        self._memory.fill(self.scratch, self.history.border)
 
     def advance(self, step: int) -> None:
         for copy in self._copies[self.turn(step) % len(self._copies)]:
@@ -177,18 +206,18 @@ class Ring(_Turns):
 
     def past(self, step: int) -> np.ndarray[Any, Any]:
         depth = self.history.depth
-        whole = self._memory.read(self._buffer)
+        whole = self._memory.read(self.buffer)
         turn = self.turn(step)
         return whole[[index % depth for index in range(turn, turn + depth)]]
 
     def load(self, past: np.ndarray[Any, Any], step: int) -> None:
         depth = self.history.depth
         whole = np.roll(past, self.turn(step) % depth, axis=0)
-        self._memory.write(self._buffer, np.concatenate([whole] * self.turns))
+        self._memory.write(self.buffer, np.concatenate([whole] * self.turns))
 
     @property
     def nbytes(self) -> int:
-        return _nbytes(self._buffer, self._scratch)
+        return nbytes(self.buffer, self.scratch)
 
 
 class Mirror(Ring):
@@ -196,10 +225,14 @@ class Mirror(Ring):
 
     turns = 2
 
-    def __init__(self, memory: Memory, history: History, rows: int) -> None:
-        super().__init__(memory, history, rows)
-        self._windows = tuple(memory.window(self._buffer, start, history.depth) for start in range(history.depth))
-        self.moving = (history.reads[0].name, self._windows)
+    @cached_property
+    def _windows(self) -> tuple[Buffer, ...]:
+        depth = self.history.depth
+        return tuple(self._memory.window(self.buffer, start, depth) for start in range(depth))
+
+    @property
+    def moving(self) -> tuple[str, tuple[Buffer, ...]] | None:
+        return self.history.reads[0].name, self._windows
 
     def inputs(self, step: int) -> dict[str, Buffer]:
         return {self.history.reads[0].name: self._windows[self.turn(step) % self.history.depth]}
@@ -210,8 +243,9 @@ KINDS: dict[str, type[Slots] | type[Ring]] = {"slots": Slots, "carry": Slots, "r
 
 def open_storage(memory: Memory, history: History, rows: int) -> Storage:
     """Allocate a history for ``rows`` rows, its past all border. Raises EngineError if there is no room."""
-    return KINDS[history.storage](memory, history, rows)
+    return KINDS[history.storage].allocated(memory, history, rows)
 
 
-def _nbytes(*buffers: Buffer) -> int:
+def nbytes(*buffers: Buffer) -> int:
+    """Bytes of some buffers together."""
     return sum(int(np.prod(buffer.shape, dtype=np.int64)) * buffer.dtype.itemsize for buffer in buffers)

@@ -12,6 +12,7 @@ from edgeco.engines.checks import check_graph
 from edgeco.engines.protocol import Engine
 from edgeco.errors import FrameError, SpecError
 from edgeco.runtime.stream import Stream
+from edgeco.runtime.streams import Streams
 
 if TYPE_CHECKING:
     from edgeco.runtime.preprocess import Preprocessor
@@ -60,6 +61,15 @@ class Model:
             EngineError: the engine cannot run so many rows, or there is no memory for them.
         """
         return Stream(self, rows)
+
+    def streams(self, rows: int) -> Streams:
+        """Room for ``rows`` streams that join, pause and leave each by itself, stepped by one run of the engine.
+
+        Raises:
+            SpecError: ``rows`` below 1.
+            EngineError: the engine cannot run so many rows, or there is no memory for them.
+        """
+        return Streams(self, rows)
 
     def preprocessor(self) -> Preprocessor:
         """What turns a camera's picture into the network's frame.

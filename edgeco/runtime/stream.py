@@ -4,22 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from edgeco.engines.session import Session
-from edgeco.errors import BundleError, EdgecoError, FrameError, SpecError
+from edgeco.errors import BundleError, EdgecoError, SpecError
 from edgeco.runtime.frame import Frame
+from edgeco.runtime.intake import Array, Intake
 from edgeco.runtime.result import Result
 from edgeco.runtime.snapshot import Identity, read_snapshot, write_snapshot
 from edgeco.runtime.timing import now
+from edgeco.runtime.validity import Validity
 
 if TYPE_CHECKING:
     from edgeco.runtime.model import Model
-    from edgeco.runtime.preprocess import Preprocessor
-
-Array = np.ndarray[Any, Any]
 
 
 class Stream:
@@ -42,24 +41,16 @@ class Stream:
             raise SpecError(f"a stream needs at least one row, not {rows}")
         manifest = model.manifest
         self.rows = rows
-        self._model = model
         self._session: Session | None = Session(model.engine, manifest, rows)
         self._identity = Identity(model.sha256, model.variant, rows)
         self._memory = model.engine.memory
         self._inputs = tuple(self._session.inputs.items())
         self._outputs = tuple(self._session.outputs.items())
-        self._names = frozenset(self._session.inputs)
-        self._valid_from = max((output.valid_from for output in manifest.outputs), default=0)
-        # A network that strides in time answers in some phases only; in between its latest answers stand.
-        self._answers = tuple(
-            any((phase - output.valid_from) % output.rate == 0 for output in manifest.outputs)
-            for phase in range(manifest.timeline.stride)
-        )
-        self._warm_from = manifest.timeline.warm_from
+        self._intake = Intake(self._memory, manifest, self._session.inputs, rows, model.preprocessor)
+        validity = Validity(manifest)
+        self._answered, self._warm_from = validity.valid, validity.warm_from
         self._labels = manifest.labels
         self._activation = manifest.activation
-        self._images = frozenset(entry.name for entry in manifest.inputs if entry.kind == "image")
-        self._preprocess: Preprocessor | None = None
 
     @property
     def steps(self) -> int:
@@ -75,9 +66,6 @@ class Stream:
     def warm(self) -> bool:
         """Whether the last step gave an answer that rests on a whole receptive field of real frames."""
         return self.valid and self._open().steps > self._warm_from
-
-    def _answered(self, step: int) -> bool:
-        return step >= self._valid_from and self._answers[step % len(self._answers)]
 
     @property
     def state_bytes(self) -> int:
@@ -103,12 +91,10 @@ class Stream:
         if type(frame) is np.ndarray and len(self._inputs) == 1:
             name, buffer = self._inputs[0]
             if frame.shape != buffer.shape or frame.dtype != buffer.dtype:
-                raise self._misfit(name, frame)
+                raise self._intake.misfit(name, frame)
             self._memory.write(buffer, frame)
         else:
-            arrays, stamp = self._arrays(frame)
-            for name, buffer in self._inputs:
-                self._memory.write(buffer, arrays[name])
+            stamp = self._intake.write(frame)
         step = session.steps
         session.run()
         read = self._memory.read
@@ -165,40 +151,3 @@ class Stream:
         if self._session is None:
             raise SpecError("this stream is closed; make another with model.stream()")
         return self._session
-
-    def _arrays(self, frame: object) -> tuple[dict[str, Array], float | None]:
-        """Checked arrays for every input, all of them before anything is written, and the first stamp among them."""
-        given = frame if isinstance(frame, Mapping) else {self._inputs[0][0]: frame}
-        if given.keys() != self._names:
-            named = ", ".join(map(repr, given)) if isinstance(frame, Mapping) else f"one {type(frame).__name__}"
-            expected = ", ".join(repr(name) for name, _ in self._inputs)
-            raise FrameError(f"the network takes a mapping with the inputs {expected}; given was {named or 'nothing'}")
-        arrays: dict[str, Array] = {}
-        stamp: float | None = None
-        for name, buffer in self._inputs:
-            value = given[name]
-            if isinstance(value, Frame):
-                stamp = value.stamp if stamp is None else stamp
-                value = self._prepared(name, value)
-            if not isinstance(value, np.ndarray):
-                raise self._misfit(name, value)
-            if value.shape != buffer.shape or value.dtype != buffer.dtype:
-                raise self._misfit(name, value)
-            arrays[name] = value
-        return arrays, stamp
-
-    def _prepared(self, name: str, frame: Frame) -> Array:
-        if self.rows != 1:
-            raise FrameError(f"a stream of {self.rows} rows takes an array of {self.rows} frames, not one Frame")
-        if name not in self._images:
-            raise FrameError(f"input {name!r} takes arrays, not pictures from a source")
-        if self._preprocess is None:
-            self._preprocess = self._model.preprocessor()
-        prepared = self._preprocess(frame.image)
-        # The preprocessor has one frame of its own: a second picture of the same step would overwrite the first.
-        return prepared if len(self._images) == 1 else prepared.copy()
-
-    def _misfit(self, name: str, value: object) -> FrameError:
-        buffer = self._open().inputs[name]
-        given = f"{value.dtype}{value.shape}" if isinstance(value, np.ndarray) else f"a {type(value).__name__}"
-        return FrameError(f"input {name!r} expects {buffer.dtype}{buffer.shape}; given was {given}")
