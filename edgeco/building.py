@@ -23,6 +23,7 @@ from edgeco import __version__
 from edgeco.bundle import write_bundle
 from edgeco.bundle.manifest import SCHEMA_VERSION, Manifest, Preprocessing
 from edgeco.continual.convert import StepGraph, convert_graph, trace_network
+from edgeco.continual.gate import gate
 from edgeco.continual.program import StepProgram, exact_mode
 from edgeco.errors import CheckFailed, SpecError, WriteError
 from edgeco.export.check import rollout
@@ -210,8 +211,9 @@ class _Work:
                 std=tuple(self.std),
             )
         exact, window = exact_mode(self.spec.exact), self.spec.window
-        self.plain = convert_graph(clip, exact=exact)
-        self.graph: StepGraph = convert_graph(clip, window=window, exact=exact) if window else self.plain
+        finish = gate if self.spec.gated else (lambda graph: graph)
+        self.plain: StepGraph = finish(convert_graph(clip, exact=exact))
+        self.graph = finish(convert_graph(clip, window=window, exact=exact)) if window else self.plain
         self.program = StepProgram(self.net, self.graph)
 
     def compare(self) -> float:

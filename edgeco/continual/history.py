@@ -19,7 +19,7 @@ MAX_RATE = 16
 """Steps after which the work of the steps repeats, at most."""
 
 Mode = Literal["ages", "ring", "ordered"]
-Storage = Literal["slots", "ring", "mirror"]
+Storage = Literal["slots", "ring", "mirror", "carry"]
 
 
 @dataclass
@@ -96,10 +96,10 @@ class History:
 
     Attributes:
         name: ``h000`` and so on; graph inputs are ``h000_a1`` (age 1) or ``h000_past``, the output is ``h000_new``.
-        storage: slots, ring or mirror.
+        storage: slots, ring, mirror, or carry for what becomes itself.
         shape: one row's element.
         depth: elements kept, the greatest age read.
-        ages: ages read one by one (slots); empty where the past is read whole.
+        ages: ages read one by one (slots, carry); empty where the past is read whole.
         border: what lies before the first element.
         starts_at: what is written before this step counts as border.
         buffers: buffers a runtime keeps.

@@ -32,7 +32,7 @@ REPORT = "report.json"
 
 def history_record(history: History) -> records.History:
     """What the manifest says of a history."""
-    ages = history.ages or (None,)
+    ages = history.ages if history.storage == "slots" else (None,)
     return records.History(
         name=history.name,
         storage=history.storage,

@@ -16,9 +16,9 @@ from edgeco.export.package import manifest_of, members_of
 from edgeco.spec import BuildSpec
 
 
-def write_network(path: Path, net: nn.Module, clip: tuple[int, ...], time_dim: int = 2) -> Path:
+def write_network(path: Path, net: nn.Module, clip: tuple[int, ...], time_dim: int = 2, *, gated: bool = False) -> Path:
     """A bundle of an ordinary clip network of one input, which takes arrays."""
-    step, made = exported(net, clip, time_dim)
+    step, made = exported(net, clip, time_dim, gated=gated)
     program = StepProgram(net, step)
     spec = BuildSpec(model="m", clip=clip, time_dim=time_dim)
     manifest = manifest_of("net", spec, step, None, None, 0, 0, {})

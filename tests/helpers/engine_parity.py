@@ -8,6 +8,7 @@ from streaming import recording
 from torch import nn
 
 from edgeco.continual.convert import StepGraph, convert_graph, trace_network
+from edgeco.continual.gate import gate
 from edgeco.continual.program import State, StepProgram
 from edgeco.engines import open_engine
 from edgeco.engines.session import Session
@@ -18,11 +19,12 @@ from edgeco.spec import BuildSpec
 
 
 def exported(
-    net: nn.Module, clip: tuple[int, ...], time_dim: int = 2, exact: str | None = None
+    net: nn.Module, clip: tuple[int, ...], time_dim: int = 2, exact: str | None = None, gated: bool = False
 ) -> tuple[StepGraph, Exported]:
     graph = trace_network(net.eval(), torch.zeros(1, *clip), time_dim)
     fold_norms(graph)
     step = convert_graph(graph, exact=exact)  # type: ignore[arg-type]
+    step = gate(step) if gated else step
     return step, export_onnx(step)
 
 
