@@ -214,7 +214,7 @@ class _Work:
         finish = gate if self.spec.gated else (lambda graph: graph)
         self.plain: StepGraph = finish(convert_graph(clip, exact=exact))
         self.graph = finish(convert_graph(clip, window=window, exact=exact)) if window else self.plain
-        self.program = StepProgram(self.net, self.graph)
+        self.program = StepProgram(self.net, self.graph, self.spec.start)
 
     def compare(self) -> float:
         """The step network, at the network's own window, against the clip network: relative, or CheckFailed."""
@@ -253,17 +253,21 @@ class _Work:
         steps = self.graph_valid_from + self.spec.golden
         distinct = min(steps, DISTINCT_FRAMES)
         frames = _golden_frames(self.spec.seed, distinct, self._frame_shape(), self.image)
-        state = self.program.initial_state(1)
+        state = self.program.begin([self._frame_entering(frames[0])])
         answers: dict[str, list[Tensor | None]] = {a.name: [] for a in self.graph.answers}
         with torch.no_grad():
             for i in range(steps):
-                entering = torch.from_numpy(frames[i % distinct]).float()
-                if self.frame is not None:
-                    entering = entering.permute(2, 0, 1) - torch.tensor(self.frame.mean).reshape(-1, 1, 1)
-                made, state = self.program.step([entering[None]], state)
+                made, state = self.program.step([self._frame_entering(frames[i % distinct])], state)
                 for answer, value in zip(self.graph.answers, made, strict=True):
                     answers[answer.name].append(None if value is None else value[0])
         return frames, {name: _standing(values) for name, values in answers.items()}
+
+    def _frame_entering(self, frame: np.ndarray[Any, Any]) -> Tensor:
+        """What the step graph takes for a golden frame, after its own subtraction of the mean."""
+        entering = torch.from_numpy(frame).float()
+        if self.frame is not None:
+            entering = entering.permute(2, 0, 1) - torch.tensor(self.frame.mean).reshape(-1, 1, 1)
+        return entering[None]
 
     @property
     def graph_valid_from(self) -> int:
@@ -343,9 +347,10 @@ def _engine_gate(
     given = rollout(exported.phases(), manifest, frames[np.arange(steps) % len(frames)])
     worst = 0.0
     for output in manifest.outputs:
-        expected = answers[output.name][output.valid_from :]
+        first = manifest.timeline.first_answer(output)
+        expected = answers[output.name][first:]
         scale = max(float(np.abs(expected).max()), 1e-12)
-        worst = max(worst, float(np.abs(given[output.name][output.valid_from :] - expected).max()) / scale)
+        worst = max(worst, float(np.abs(given[output.name][first:] - expected).max()) / scale)
     if not worst <= ENGINE_TOLERANCE:
         raise CheckFailed(
             f"The exported graph differs from the step network by {worst:.2g} over the golden frames, where "

@@ -57,6 +57,7 @@ def main() -> None:
 @click.option("--weights-key", metavar="KEY", help="Where in a nested checkpoint the weights lie.")
 @click.option("--window", type=int, help="Elements the final pooling over time takes.")
 @click.option("--exact", type=click.Choice(["interior", "clip"]), help="Recompute what would stream differently.")
+@click.option("--start", type=click.Choice(["zeros", "replicate"]), help="What lies before a stream's first frame.")
 @click.option("--gated", is_flag=True, default=None, help="Put the start-up into the graph, for other hosts.")
 @click.option("--seed", type=int, help="Seed of the golden frames.")
 @_JSON

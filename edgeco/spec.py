@@ -56,6 +56,8 @@ class BuildSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     """Elements the final pooling over time takes; the clip's own number if None."""
     exact: Literal["interior", "clip"] | bool = False
     """Recompute over a live window what streams differently: true or "interior", or "clip" for its padding too."""
+    start: Literal["zeros", "replicate"] = "zeros"
+    """What lies before a stream's first frame: nothing, as the clip network pads it, or that frame, for ever."""
     gated: bool = False
     """Put the start-up into the graph, for hosts other than edgeco's own that only feed states back."""
     precision: tuple[Literal["fp32"], ...] = ("fp32",)

@@ -19,6 +19,8 @@ MAX_ELEMENTS = 2**28
 MAX_STATE = 4 * 2**30
 """Bytes of all history buffers of one stream."""
 MAX_STRIDE = 16
+MAX_LEAD = 65536
+"""Steps that a stream may take with its first frame alone."""
 MAX_PERIOD = 1024
 MAX_NESTING = 96
 """Messages inside messages of an ONNX member; a graph inside a graph takes three."""

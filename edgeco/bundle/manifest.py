@@ -98,6 +98,17 @@ class Timeline(Record, frozen=True):
     period: Size = 1
     """Steps after which the slot buffers stand where they began, a multiple of ``stride``."""
     fps: float | None = None
+    start: Literal["zeros", "replicate"] = "zeros"
+    """What lies before a stream's first frame: nothing, and histories hold their border, or itself, for ever."""
+
+    @property
+    def lead(self) -> int:
+        """Times a stream's first frame is stepped before it is taken, a multiple of ``stride``; steps count them."""
+        return 0 if self.start == "zeros" else -(-self.warm_from // self.stride) * self.stride
+
+    def first_answer(self, output: Output) -> int:
+        """Frames before the one with an output's first valid answer."""
+        return (output.valid_from - self.lead) % output.rate if self.lead else output.valid_from
 
 
 class Preprocessing(Record, frozen=True):

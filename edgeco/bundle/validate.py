@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from edgeco.bundle.archive import MANIFEST
 from edgeco.bundle.limits import (
     MAX_ELEMENTS,
+    MAX_LEAD,
     MAX_NAME,
     MAX_PERIOD,
     MAX_RANK,
@@ -126,6 +127,8 @@ def _check_timeline(timeline: Timeline, outputs: Sequence[Output]) -> None:
     warm = timeline.receptive_field - 1
     _require(timeline.warm_from >= warm, f"warm_from is {timeline.warm_from}, before receptive_field - 1 = {warm}")
     _require(timeline.stride <= MAX_STRIDE, f"the stride is {timeline.stride}; the limit is {MAX_STRIDE}")
+    lead = timeline.lead
+    _require(lead <= MAX_LEAD, f"a stream starts with {lead} steps of its first frame; the limit is {MAX_LEAD}")
     _require(timeline.period <= MAX_PERIOD, f"the period is {timeline.period}; the limit is {MAX_PERIOD}")
     whole = timeline.period % timeline.stride == 0
     _require(whole, f"the period {timeline.period} is not a multiple of the stride {timeline.stride}")

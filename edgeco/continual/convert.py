@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -286,6 +287,11 @@ def _answer(name: str, value: Value, delay: int) -> Answer:
         return Answer(name, timeline, 1, False, False)
     pure = value.layout.pure_time is not None
     return Answer(name, timeline, axis if pure else axis + 1, not pure, value.time.length > 1)
+
+
+def warm_from(answers: Sequence[Answer]) -> int:
+    """Step from which every answer rests on a whole receptive field of real frames."""
+    return max(max(t.receptive_field - 1, t.past + t.delay, t.starts_at) for t in (a.timeline for a in answers))
 
 
 def _summarises(node: fx.Node) -> bool:

@@ -16,7 +16,7 @@ from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
 
 from edgeco.continual.context import Exact, Note
-from edgeco.continual.convert import StepGraph, convert_graph, trace_network
+from edgeco.continual.convert import StepGraph, convert_graph, trace_network, warm_from
 from edgeco.continual.history import History, Mark
 from edgeco.errors import FrameError, SpecError
 from edgeco.graph.timeline import worst
@@ -45,10 +45,11 @@ class StepProgram(nn.Module):
         delay: frames between a frame and the answer that describes it.
         stride: steps per answer.
         valid_from: step of the first valid answer, counted from 0.
+        lead: steps that a stream takes with its first frame before it takes it; 0 unless it starts with "replicate".
         report: one note per operator that mixes time.
     """
 
-    def __init__(self, net: nn.Module, graph: StepGraph) -> None:
+    def __init__(self, net: nn.Module, graph: StepGraph, start: str = "zeros") -> None:
         super().__init__()
         self.clip_network = net
         self.histories: list[History] = graph.histories
@@ -62,6 +63,9 @@ class StepProgram(nn.Module):
         self.clip_length = graph.clip.length
         self.pinned = graph.clip.pinned
         self.stride = math.lcm(*(a.timeline.rate for a in self.answers))
+        self.lead = 0
+        if start != "zeros":
+            self.lead = -(-warm_from(self.answers) // len(self.schedule)) * len(self.schedule)
         self._spec = graph.clip.out_spec
         self._state: State | None = None
         self.eval()
@@ -78,6 +82,8 @@ class StepProgram(nn.Module):
 
     @property
     def valid_from(self) -> int:
+        if self.lead:  # whole rounds, so that answers come in the same steps
+            return max((a.timeline.starts_at - self.lead) % a.timeline.rate for a in self.answers)
         return max(a.timeline.starts_at for a in self.answers)
 
     @property
@@ -97,6 +103,18 @@ class StepProgram(nn.Module):
             element = torch.full(shape, history.border, dtype=dtype, device=device)
             histories[history.name] = (element,) * history.depth
         return State(histories)
+
+    def begin(self, frames: Sequence[Tensor]) -> State:
+        """The state of streams at their beginning, whose first frames these will be.
+
+        All border; or, where they start with "replicate", as if they had shown these frames for ever: that takes
+        `lead` steps, and the state counts them.
+        """
+        state = self.initial_state(frames[0].shape[0])
+        with torch.no_grad():
+            for _ in range(self.lead):
+                _, state = self.step(frames, state)
+        return state
 
     def step(
         self, frames: Sequence[Tensor], state: State, recording: int | None = None
@@ -146,8 +164,7 @@ class StepProgram(nn.Module):
             FrameError: the frame's shape does not fit, or its batch is another than the stream's.
         """
         frames = [f.detach() for f in self._frames(frame, named)]
-        rows = frames[0].shape[0]
-        state = self._state if self._state is not None else self.initial_state(rows)
+        state = self._state if self._state is not None else self.begin(frames)
         self._check(frames, state)
         with torch.no_grad():
             answers, after = self.step(frames, state)
@@ -168,7 +185,10 @@ class StepProgram(nn.Module):
         """
         clips = self._frames(frames, named, whole=True)
         timed = next((c.shape[i.time_dim] for c, i in zip(clips, self.inputs, strict=True) if i.time_dim is not None))
-        state = self._state if self._state is not None else self.initial_state(clips[0].shape[0])
+        state = self._state
+        if state is None:
+            first = (_frame(c, i.time_dim, 0) for c, i in zip(clips, self.inputs, strict=True))
+            state = self.begin(list(first)) if timed else self.initial_state(clips[0].shape[0])
         recording = state.steps + timed if pad_end else None
         kept: list[list[Tensor]] = [[] for _ in self.answers]
         with torch.no_grad():
@@ -180,7 +200,7 @@ class StepProgram(nn.Module):
                     ended = recording is not None and before >= answer.timeline.ends_at(recording)
                     if made is not None and before >= answer.timeline.starts_at and not ended:
                         known.append(made)
-        self._state = self._state if pad_end else state
+        self._state = self._state if pad_end or not timed else state
         return pytree.tree_unflatten([_stack(a, k) for a, k in zip(self.answers, kept, strict=True)], self._spec)
 
     def _tail(self, recording: int) -> int:
@@ -272,6 +292,7 @@ def convert(
     time_dim: TimeDims = 2,
     window: int | None = None,
     exact: bool | str = False,
+    start: str = "zeros",
 ) -> StepProgram:
     """Turn an ordinary clip network into a step program.
 
@@ -287,6 +308,9 @@ def convert(
             meet a summary of the whole clip, which streamed would see the window that ends at it; padding in time
             before it stays replaced by real frames. "clip": from the first padding in time on too, so that every
             answer is the clip network's on the last frames. What is behind such a place costs as much as in the clip.
+        start: what lies before a stream's first frame. "zeros": nothing, so that each layer meets the padding it was
+            trained with. "replicate": that frame, for ever, so that the first answer is valid; the first frame then
+            costs a whole receptive field of steps.
 
     Raises:
         ConversionError: the network cannot be streamed; the message names operator, source line and a way out.
@@ -303,7 +327,9 @@ def convert(
     """
     net = copy.deepcopy(net).eval()
     mode = exact_mode(exact)
-    return StepProgram(net, convert_graph(trace_network(net, clip, time_dim), window=window, exact=mode))
+    if start not in ("zeros", "replicate"):
+        raise SpecError(f'start is {start!r}; give "zeros" or "replicate".')
+    return StepProgram(net, convert_graph(trace_network(net, clip, time_dim), window=window, exact=mode), start)
 
 
 def exact_mode(exact: bool | str) -> Exact | None:

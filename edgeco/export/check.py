@@ -30,6 +30,9 @@ def rollout(
     session = Session(engine, manifest)
     made: dict[str, list[np.ndarray[Any, Any]]] = {name: [] for name in session.outputs}
     entry = session.inputs[manifest.inputs[0].name]
+    engine.memory.write(entry, frames[0])
+    for _ in range(manifest.timeline.lead):
+        session.run()
     for frame in frames:
         engine.memory.write(entry, frame)
         session.run()

@@ -13,7 +13,7 @@ import torch
 from safetensors.numpy import save
 
 from edgeco.bundle import manifest as records
-from edgeco.continual.convert import StepGraph
+from edgeco.continual.convert import StepGraph, warm_from
 from edgeco.continual.history import History
 from edgeco.errors import ConversionError, SpecError
 from edgeco.export.onnx import Exported
@@ -102,10 +102,11 @@ def manifest_of(
             receptive_field=field,
             delay=max(t.delay for t in timelines),
             valid_from=max(t.starts_at for t in timelines),
-            warm_from=max(field - 1, *(max(t.past + t.delay, t.starts_at) for t in timelines)),
+            warm_from=warm_from(step.answers),
             stride=len(step.schedule),
             period=step.period,
             fps=spec.fps,
+            start=spec.start,
         ),
         variants={},
         golden=records.Golden(member=GOLDEN, steps=1),

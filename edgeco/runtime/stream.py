@@ -49,18 +49,21 @@ class Stream:
         self._intake = Intake(self._memory, manifest, self._session.inputs, rows, model.preprocessor)
         validity = Validity(manifest)
         self._answered, self._warm_from = validity.valid, validity.warm_from
+        self._lead = manifest.timeline.lead
+        self._unbegun = self._lead or -1  # a stream that took no more steps than these has taken no frame
         self._labels = manifest.labels
         self._activation = manifest.activation
 
     @property
     def steps(self) -> int:
         """Steps since reset."""
-        return self._open().steps
+        return max(0, self._open().steps - self._lead)
 
     @property
     def valid(self) -> bool:
         """Whether the last step gave an answer."""
-        return self._answered(self._open().steps - 1)
+        steps = self._open().steps
+        return steps > self._unbegun and self._answered(steps - 1)
 
     @property
     def warm(self) -> bool:
@@ -96,6 +99,8 @@ class Stream:
         else:
             stamp = self._intake.write(frame)
         step = session.steps
+        if step <= self._unbegun:
+            step = self._begin(session)
         session.run()
         read = self._memory.read
         outputs = {name: read(buffer) for name, buffer in self._outputs}
@@ -106,11 +111,22 @@ class Stream:
             valid and step >= self._warm_from,
             stamp,
             (now() - start) * 1e-9,
-            step,
+            step - self._lead,
             self.rows,
             self._labels,
             self._activation,
         )
+
+    def _begin(self, session: Session) -> int:
+        """Step with the first frame alone until nothing else is remembered, in whole rounds of the network's strides.
+
+        Should the engine fail, here or in the step that follows, the next frame is the first again.
+        """
+        if session.steps:
+            session.reset()
+        for _ in range(self._lead):
+            session.run()
+        return session.steps
 
     def reset(self) -> None:
         """Forget everything: the next frame is step 0 again."""

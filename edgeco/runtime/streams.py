@@ -12,6 +12,7 @@ import numpy as np
 
 from edgeco.engines.protocol import Buffer
 from edgeco.engines.rows import RowSession
+from edgeco.engines.session import Session
 from edgeco.errors import BundleError, EdgecoError, FrameError, SpecError
 from edgeco.runtime.frame import Frame
 from edgeco.runtime.intake import Array, Intake
@@ -79,6 +80,9 @@ class Streams:
         self._identity = Identity(model.sha256, model.variant, 1)
         self._memory = model.engine.memory
         self._validity = Validity(manifest)
+        self._lead = manifest.timeline.lead
+        self._starter = Session(model.engine, manifest) if self._lead else None
+        """A stream apart, in which a row's first frame is stepped until nothing else is remembered."""
         self._always = all(output.rate == 1 for output in manifest.outputs)
         self._preprocessor = functools.cache(model.preprocessor)  # one for all: each picture is written at once
 
@@ -99,7 +103,7 @@ class Streams:
 
     def steps(self, row: int) -> int:
         """Steps of a row since it joined or was reset."""
-        return self._row(row).steps
+        return max(0, self._row(row).steps - self._lead)
 
     def waits(self, row: int) -> int:
         """Ticks to pass before the one in which a row takes a frame; 0 if that is the next."""
@@ -155,7 +159,7 @@ class Streams:
         live = self._forget(row)
         self._align(steps)
         session.load_row(row, past)
-        live.steps = steps
+        live.steps = steps if steps > self._lead else 0
 
     def tick(self, frames: Mapping[int, Frame | Array | Mapping[str, Frame | Array]]) -> dict[int, Result]:
         """One step of the rows that have a frame; the other live rows are held.
@@ -184,12 +188,14 @@ class Streams:
             return {}
         for row in stamps:
             if self._live[row].steps == 0:
-                session.clear_row(row)
-        stepping = {row: self._live[row].steps for row in stamps}
+                self._begin(session, row)
+        stepping = {row: self._live[row].steps or self._lead for row in stamps}
         self._count(held, session.run_rows(stepping, held))
-        answers = {row: self._answers(self._live[row]) for row in stamps}
+        for row, own in stepping.items():
+            self._live[row].steps = own + 1
+        answers = {row: self._answers(self._live[row], own) for row, own in stepping.items()}
         latency = (now() - start) * 1e-9
-        return {row: self._result(row, answers[row], stamp, latency) for row, stamp in stamps.items()}
+        return {row: self._result(stepping[row], answers[row], stamp, latency) for row, stamp in stamps.items()}
 
     def close(self) -> None:
         """Give the memory back; may be called again. Any other call from now on raises SpecError."""
@@ -248,22 +254,34 @@ class Streams:
         self.held += len(held)
         self.copied += copied
 
-    def _answers(self, live: _Row) -> dict[str, Array]:
+    def _begin(self, session: RowSession, row: int) -> None:
+        """Make a row's past that of a stream which is about to take its first frame."""
+        starter = self._starter
+        if starter is None:
+            session.clear_row(row)
+            return
+        starter.reset()
+        for name, buffer in session.open_row(row)[0].items():
+            self._memory.write(starter.inputs[name], self._memory.read(buffer))
+        for _ in range(self._lead):
+            starter.run()
+        session.load_row(row, starter.past())
+        self._live[row].latest = {name: self._memory.read(buffer) for name, buffer in starter.outputs.items()}
+
+    def _answers(self, live: _Row, step: int) -> dict[str, Array]:
         """Copies of the answers of a row's step, and of its last where none was due."""
         read = self._memory.read
         if self._always:
             return {name: read(buffer) for name, buffer in live.outputs}
         for output, (name, buffer) in zip(self._manifest.outputs, live.outputs, strict=True):
-            if (live.steps - output.valid_from) % output.rate == 0:
+            if (step - output.valid_from) % output.rate == 0:
                 live.latest[name] = read(buffer)
             elif name not in live.latest:
                 live.latest[name] = np.zeros(buffer.shape, buffer.dtype)
         return {name: array.copy() for name, array in live.latest.items()}
 
-    def _result(self, row: int, outputs: dict[str, Any], stamp: float | None, latency: float) -> Result:
-        live = self._live[row]
-        step, valid = live.steps, self._validity.valid(live.steps)
-        live.steps = step + 1
+    def _result(self, step: int, outputs: dict[str, Any], stamp: float | None, latency: float) -> Result:
+        valid = self._validity.valid(step)
         full = step >= self._validity.warm_from
         labels, activation = self._manifest.labels, self._manifest.activation
-        return Result(outputs, valid, valid and full, stamp, latency, step, 1, labels, activation)
+        return Result(outputs, valid, valid and full, stamp, latency, step - self._lead, 1, labels, activation)

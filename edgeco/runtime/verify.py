@@ -128,10 +128,9 @@ def _verify_variant(
         return VariantCheck(variant, engine, tolerance, skipped=str(error))
     checks = []
     for output in manifest.outputs:
-        difference, worst = relative_difference(
-            given[output.name][output.valid_from :], answers[output.name][output.valid_from :]
-        )
-        checks.append(OutputCheck(output.name, difference, None if worst is None else worst + output.valid_from))
+        first = manifest.timeline.first_answer(output)
+        difference, worst = relative_difference(given[output.name][first:], answers[output.name][first:])
+        checks.append(OutputCheck(output.name, difference, None if worst is None else worst + first))
     return VariantCheck(variant, model.engine.name, tolerance, tuple(checks))
 
 

@@ -24,12 +24,17 @@ def bundle_facts(bundle: Bundle) -> dict[str, Any]:
         "path": str(bundle.path),
         "sha256": bundle.sha256,
         "size": sum(member.size for member in manifest.members.values()),
-        "first_answer_seconds": _seconds(timeline.valid_from, timeline.fps),
-        "warm_seconds": _seconds(timeline.warm_from, timeline.fps),
+        "first_answer_seconds": _seconds(_first_answer(manifest), timeline.fps),
+        "warm_seconds": _seconds(max(0, timeline.warm_from - timeline.lead), timeline.fps),
         "history_bytes": {history.name: state_bytes(history) for history in manifest.histories},
         "manifest": msgspec.to_builtins(manifest),
         "report": bundle.report(),
     }
+
+
+def _first_answer(manifest: Manifest) -> int:
+    """Step, counted from the first frame, from which every output has answered."""
+    return max(manifest.timeline.first_answer(output) for output in manifest.outputs)
 
 
 def _seconds(step: int, fps: float | None) -> float | None:
@@ -89,7 +94,7 @@ def _ends(manifest: Manifest) -> Table:
         made.add_row(plain(frame.name), f"input, {frame.kind}", _shape(frame.shape), frame.dtype, "", "")
     for answer in manifest.outputs:
         kind = "output" if manifest.activation == "none" else f"output, {manifest.activation}"
-        valid, delay = str(answer.valid_from), str(answer.delay)
+        valid, delay = str(manifest.timeline.first_answer(answer)), str(answer.delay)
         made.add_row(plain(answer.name), kind, _shape(answer.shape), answer.dtype, valid, delay)
     return made
 
@@ -97,14 +102,16 @@ def _ends(manifest: Manifest) -> Table:
 def _timeline(manifest: Manifest) -> Table:
     timeline = manifest.timeline
     fps = timeline.fps
-    first, warm = _seconds(timeline.valid_from, fps), _seconds(timeline.warm_from, fps)
+    answered, whole = _first_answer(manifest), max(0, timeline.warm_from - timeline.lead)
+    first, warm = _seconds(answered, fps), _seconds(whole, fps)
     values = {
         "clip": f"{timeline.clip_length} frames",
         "receptive field": f"{timeline.receptive_field} frames",
         "delay": f"{timeline.delay} frames" + (f" ({seconds_text(timeline.delay / fps)})" if fps else ""),
         "frame rate": f"{fps:g} per second" if fps else "not stated",
-        "first answer": f"after {timeline.valid_from + 1} frames" + (f", {seconds_text(first)}" if first else ""),
-        "fully warm": f"after {timeline.warm_from + 1} frames" + (f", {seconds_text(warm)}" if warm else ""),
+        "first answer": f"after {answered + 1} frames" + (f", {seconds_text(first)}" if first else ""),
+        "fully warm": f"after {whole + 1} frames" + (f", {seconds_text(warm)}" if warm else ""),
+        "start": f"as after {timeline.lead} steps of the first frame" if timeline.lead else "as the network pads",
         "stride": "an answer for every frame" if timeline.stride == 1 else f"an answer every {timeline.stride} frames",
         "period": f"{timeline.period} steps",
     }

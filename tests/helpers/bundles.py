@@ -16,16 +16,18 @@ from edgeco.export.package import manifest_of, members_of
 from edgeco.spec import BuildSpec
 
 
-def write_network(path: Path, net: nn.Module, clip: tuple[int, ...], time_dim: int = 2, *, gated: bool = False) -> Path:
+def write_network(
+    path: Path, net: nn.Module, clip: tuple[int, ...], time_dim: int = 2, *, gated: bool = False, start: str = "zeros"
+) -> Path:
     """A bundle of an ordinary clip network of one input, which takes arrays."""
     step, made = exported(net, clip, time_dim, gated=gated)
-    program = StepProgram(net, step)
-    spec = BuildSpec(model="m", clip=clip, time_dim=time_dim)
+    program = StepProgram(net, step, start)
+    spec = BuildSpec(model="m", clip=clip, time_dim=time_dim, start=start)
     manifest = manifest_of("net", spec, step, None, None, 0, 0, {})
     shape = [1, *clip]
-    shape[time_dim] = program.valid_from + 20
+    shape[time_dim] = max(a.timeline.starts_at for a in step.answers) + 20
     frames = recording(*shape, dtype=torch.float32).unbind(time_dim)
-    state = program.initial_state(1)
+    state = program.begin([frames[0]])
     answers: dict[str, list[torch.Tensor | None]] = {answer.name: [] for answer in program.answers}
     with torch.no_grad():
         for frame in frames:
