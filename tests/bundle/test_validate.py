@@ -101,6 +101,10 @@ BAD = {
     "timeline valid too early": (timeline(valid_from=1), "valid later than the timeline"),
     "timeline valid too late": (timeline(valid_from=3), "valid from 3, its outputs from 2"),
     "delay of no output": (timeline(delay=1), "has delay 1, its outputs 2"),
+    "endless start": (
+        timeline(start="replicate", warm_from=65537),
+        "a stream starts with 65537 steps of its first frame; the limit is 65536",
+    ),
     "warm too early": (timeline(warm_from=1), "warm_from is 1, before receptive_field - 1 = 2"),
     "stride": (timeline(stride=17, period=51), "stride is 17; the limit is 16"),
     "period": (timeline(period=3000), "period is 3000; the limit is 1024"),
