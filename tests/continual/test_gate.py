@@ -97,3 +97,28 @@ def test_random_networks(net: RandomNet) -> None:
         assert gated is None
     else:
         assert relative(gated, expected) <= 1e-11
+
+
+class Attends(nn.Module):
+    """A padded convolution before attention in which each token sees those up to it, or the newest sees all."""
+
+    def __init__(self, newest: bool) -> None:
+        super().__init__()
+        self.newest = newest
+        self.conv = nn.Conv1d(4, 8, 3, padding=1)
+        self.layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True, dropout=0.0)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.conv(x).transpose(1, 2)
+        mask = torch.full((x.shape[1], x.shape[1]), float("-inf"), dtype=x.dtype).triu(1)
+        return self.layer(x)[:, -1] if self.newest else self.layer(x, mask, is_causal=True).transpose(1, 2)
+
+
+@pytest.mark.parametrize("newest", [False, True])
+def test_attention_starts_as_without_the_gate(newest: bool) -> None:
+    torch.manual_seed(0)
+    net = Attends(newest).double().eval()
+    plain = derived(net, (4, 6))
+    long = recording(2, 4, 60)
+    expected = StepProgram(net, plain).forward_steps(long)
+    assert relative(StepProgram(net, gate(plain)).forward_steps(long), expected) <= 1e-12
