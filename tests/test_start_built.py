@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 
 import edgeco
+from edgeco.cli import main
 from edgeco.errors import BundleError, EngineError
 from edgeco.runtime.model import Model
 from edgeco.runtime.verify import verify
@@ -122,6 +125,7 @@ def test_an_engine_that_fails_at_the_start_leaves_a_stream_unbegun(
 
 CODE = """
 import torch
+from click.testing import CliRunner
 from torch import nn
 class Net(nn.Module):
     clip = (3, 8)
@@ -147,3 +151,20 @@ def test_a_build_may_start_so(tmp_path: Path) -> None:
         assert all(stream.step(frame).valid for frame in frames_of(model, 5))
     edgeco.build({**spec, "start": "zeros"}, tmp_path / "other.edgeco")
     assert edgeco.load(tmp_path / "other.edgeco").manifest.timeline.lead == 0
+
+
+def test_the_command_line_says_both(tmp_path: Path) -> None:
+    path, net = tmp_path / "net.edgeco", written(tmp_path / "net.py", CODE)
+    built = CliRunner().invoke(main, ["build", f"{net}:Net", "-o", str(path), "--gated", "--start", "zeros"])
+    assert built.exit_code == 0, built.output
+    spec = edgeco.load(path).manifest.provenance["spec"]
+    assert (spec["gated"], spec["start"]) == (True, "zeros")
+    again = CliRunner().invoke(main, ["build", f"{net}:Net", "-o", str(path)])
+    assert again.exit_code == 0, again.output
+    spec = edgeco.load(path).manifest.provenance["spec"]
+    assert (spec["gated"], spec["start"]) == (False, "replicate"), "the factory carries one of them"
+    facts = json.loads(CliRunner().invoke(main, ["inspect", str(path), "--json"]).stdout)
+    assert facts["first_answer_seconds"] is None
+    shown = " ".join(CliRunner().invoke(main, ["inspect", str(path)]).stdout.split())
+    assert "first answer after 1 frames" in shown
+    assert f"start as after {edgeco.load(path).manifest.timeline.lead} steps of the first frame" in shown

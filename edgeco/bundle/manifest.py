@@ -108,7 +108,8 @@ class Timeline(Record, frozen=True):
 
     def first_answer(self, output: Output) -> int:
         """Frames before the one with an output's first valid answer."""
-        return (output.valid_from - self.lead) % output.rate if self.lead else output.valid_from
+        late = output.valid_from - self.lead
+        return late if late >= 0 else late % output.rate
 
 
 class Preprocessing(Record, frozen=True):

@@ -99,7 +99,7 @@ class Streams:
     @property
     def state_bytes(self) -> int:
         """Memory that the histories of all rows take, live or not."""
-        return self._open().nbytes
+        return self._open().nbytes + (self._starter.nbytes if self._starter is not None else 0)
 
     def steps(self, row: int) -> int:
         """Steps of a row since it joined or was reset."""
@@ -199,7 +199,7 @@ class Streams:
 
     def close(self) -> None:
         """Give the memory back; may be called again. Any other call from now on raises SpecError."""
-        self._session = None
+        self._session = self._starter = None
         self._live = {}
 
     def __enter__(self) -> Streams:
