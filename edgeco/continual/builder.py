@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, fx
 
 from edgeco.continual.history import Draft, History, Mode, Storage, choose_period, longest_period
+from edgeco.continual.turns import take_turns
 from edgeco.continual.value import Kind, Value
 from edgeco.graph.layout import Factor, Layout
 from edgeco.graph.timeline import Timeline
@@ -257,6 +258,10 @@ class StepBuilder:
             node = self.call(aten.permute.default, node, order)
         merged = any(len(axis) > 1 for axis in layout.axes)
         return self.call(aten.reshape.default, node, layout.sizes()) if merged else node
+
+    def turns(self, choices: Sequence[fx.Node], source: Timeline) -> fx.Node:
+        """The q-th choice q-th of as many steps, evenly apart, between one element of a stream and the next."""
+        return choices[0] if len(choices) == 1 else self.call(take_turns, list(choices), source.rate, source.phase)
 
     # -- states that depend on themselves -------------------------------------------------------------------------
 

@@ -16,6 +16,7 @@ from edgeco.continual.history import History
 from edgeco.continual.phases import Phase, split
 from edgeco.continual.registry import find
 from edgeco.continual.rows import check_rows
+from edgeco.continual.turns import takes_turns
 from edgeco.continual.value import Kind, Value
 from edgeco.errors import ConversionError, EdgecoError, SpecError, UnsupportedOperator
 from edgeco.graph.attention import gather_attention
@@ -248,7 +249,7 @@ class _Walk:
             delay = max(value.time.computable, 0)
             node = self.builder.at(value, delay)
             row_axes[name] = value.graph_layout.batch or 0
-            if node.op == "placeholder" or node in nodes:
+            if node.op == "placeholder" or takes_turns(node) or node in nodes:
                 node = self.builder.call(torch.ops.aten.clone.default, node)
             nodes.append(node)
             answers.append(_answer(name, value, delay))

@@ -14,6 +14,11 @@ _FREE = ("the same, per element", "exact", "none; slots where branches of unequa
 _RENUMBERED = ("elements renumbered, nothing computed", "exact", "none")
 _CARRIED = ("one cell a step", "unpadded: of the whole recording so far", "slots of age 1")
 _SUMMARY = ("the newest of a window, by a ring", "exact; causal where it meets elements again", "ring")
+_REPEATED = (
+    "every element read back in the steps between, as often as was strided before; every n-th element",
+    "exact",
+    "slots of age 1",
+)
 _REFUSED = ("refused", "", "")
 
 OVER_TIME: dict[str, tuple[str, str, str]] = {
@@ -78,6 +83,14 @@ OVER_TIME: dict[str, tuple[str, str, str]] = {
         "none; mirror",
     ),
     "shape.unfold": ("groups of elements, as often as the stride says", "exact", "mirror"),
+    "resizing.nearest": _REPEATED,
+    "resizing.repeat_interleave": _REPEATED,
+    "resizing.interpolated": _REFUSED,
+    "transposed.transposed_convolution": (
+        "another part of the kernel for every remainder, in turn; a stride up to what was strided before",
+        "exact; unpadded where its places overlap the ends",
+        "slots",
+    ),
     "shape.permute": _FREE,
     "shape.squeeze": _FREE,
     "shape.unsqueeze": _FREE,

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from torch import fx
 
 from edgeco.continual.history import MAX_RATE, History, Mark
+from edgeco.continual.turns import taken, takes_turns
 from edgeco.errors import ConversionError
 from edgeco.graph.timeline import Timeline
 
@@ -45,47 +46,69 @@ def split(
         ConversionError: the work repeats only after too many steps.
     """
     rates = {time.rate for time in answers} | {history.rate for history in histories}
+    rates |= {int(node.args[1]) for node in module.graph.nodes if takes_turns(node)}
     repeat = math.lcm(*rates)
     if repeat > MAX_RATE:
         raise ConversionError(
             f"The network strides in time by {repeat} altogether; up to {MAX_RATE} are supported. Stride less in time."
         )
     phases: list[Phase] = []
-    known: dict[tuple[tuple[int, ...], tuple[int, ...]], int | None] = {((), ()): None}
-    schedule = []
+    known: dict[tuple[object, ...], int] = {}
+    schedule: list[int | None] = []
     for step in range(repeat):
         given = tuple(i for i, time in enumerate(answers) if step % time.rate == time.phase)
         written = tuple(i for i, history in enumerate(histories) if history.written(step))
-        if (given, written) not in known:
-            known[given, written] = len(phases)
-            phases.append(_phase(module, frames, given, written))
-        schedule.append(known[given, written])
+        if not given and not written:
+            schedule.append(None)
+            continue
+        work = _Work(module, step, given, written)
+        if work.key not in known:
+            known[work.key] = len(phases)
+            phases.append(work.phase(frames))
+        schedule.append(known[work.key])
     return phases, tuple(schedule)
 
 
-def _phase(
-    module: fx.GraphModule, frames: Sequence[str], answers: tuple[int, ...], histories: tuple[int, ...]
-) -> Phase:
-    end = next(node for node in module.graph.nodes if node.op == "output")
-    results: tuple[tuple[fx.Node, ...], tuple[fx.Node, ...]] = end.args[0]
-    wanted = (tuple(results[0][i] for i in answers), tuple(results[1][i] for i in histories))
-    needed = set()
-    waiting = [node for group in wanted for node in group]
-    while waiting:
-        node = waiting.pop()
-        if node not in needed:
-            needed.add(node)
-            waiting += node.all_input_nodes
-    graph = fx.Graph()
-    copied: dict[fx.Node, fx.Node] = {}
-    for node in module.graph.nodes:
-        if node in needed or (node.op == "placeholder" and node.target in frames):
-            copied[node] = graph.node_copy(node, lambda n: copied[n])
-    graph.output(tuple(tuple(copied[node] for node in group) for group in wanted))
-    graph.lint()
-    inputs = tuple(str(node.target) for node in graph.nodes if node.op == "placeholder")
-    marks = [
-        Mark(draft.border or 0.0, draft.ends)
-        for draft in (node.meta["draft"] for node in graph.nodes if "draft" in node.meta)
-    ]
-    return Phase(fx.GraphModule(module, graph, class_name="StepPhase"), inputs, answers, histories, marks)
+class _Work:
+    """What has to be done for some answers and histories in a step.
+
+    Attributes:
+        key: equal for steps that do the same.
+    """
+
+    def __init__(self, module: fx.GraphModule, step: int, answers: tuple[int, ...], histories: tuple[int, ...]) -> None:
+        self._module, self._step, self._answers, self._histories = module, step, answers, histories
+        end = next(node for node in module.graph.nodes if node.op == "output")
+        results: tuple[tuple[fx.Node, ...], tuple[fx.Node, ...]] = end.args[0]
+        self._wanted = (tuple(results[0][i] for i in answers), tuple(results[1][i] for i in histories))
+        self._needed: set[fx.Node] = set()
+        waiting = [node for group in self._wanted for node in group]
+        while waiting:
+            node = waiting.pop()
+            if node not in self._needed:
+                self._needed.add(node)
+                waiting += [taken(node, step)] if takes_turns(node) else node.all_input_nodes
+        turns = tuple((node.name, taken(node, step).name) for node in module.graph.nodes if self._turns(node))
+        self.key = (answers, histories, turns)
+
+    def _turns(self, node: fx.Node) -> bool:
+        return node in self._needed and takes_turns(node)
+
+    def phase(self, frames: Sequence[str]) -> Phase:
+        """The graph that does it; it takes all frames."""
+        graph = fx.Graph()
+        copied: dict[fx.Node, fx.Node] = {}
+        for node in self._module.graph.nodes:
+            if self._turns(node):
+                copied[node] = copied[taken(node, self._step)]
+            elif node in self._needed or (node.op == "placeholder" and node.target in frames):
+                copied[node] = graph.node_copy(node, lambda n: copied[n])
+        graph.output(tuple(tuple(copied[node] for node in group) for group in self._wanted))
+        graph.lint()
+        inputs = tuple(str(node.target) for node in graph.nodes if node.op == "placeholder")
+        marks = [
+            Mark(draft.border or 0.0, draft.ends)
+            for draft in (node.meta["draft"] for node in graph.nodes if "draft" in node.meta)
+        ]
+        made = fx.GraphModule(self._module, graph, class_name="StepPhase")
+        return Phase(made, inputs, self._answers, self._histories, marks)

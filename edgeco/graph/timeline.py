@@ -4,6 +4,9 @@ The algebra is that of streaming convolutions: element j of a value with rate r 
 A stride multiplies the rate. Front padding p of a kernel that reaches over d (k - 1) elements moves the delay by
 (d (k - 1) - p) r; explicit padding and slices along time only renumber the elements, so they cost nothing and may make
 a delay negative until something has to be computed from them.
+
+Upsampling by u divides the rate: element u j + q of the result is element j's, q rates later, so that a value may only
+be upsampled as far as it was strided before. A recording then has whole groups of u elements.
 """
 
 from __future__ import annotations
@@ -34,7 +37,8 @@ class Timeline:
         past, future: the element j looks at input frames rate * j - past to rate * j + future.
         border: contents of the elements before `starts_at`, when explicit padding put some there.
         tail: elements of `border` that the clip network has after the last true one.
-        room: a recording of F frames has (F + room) // rate elements.
+        room: a recording of F frames has (F + room) // rate elements, but for `groups`.
+        groups: per upsampling on the way, first to last, its (room, rate): F became (F + room) // rate * rate there.
         exactness: how its elements relate to the clip network's.
     """
 
@@ -47,6 +51,7 @@ class Timeline:
     border: float | None = None
     tail: int = 0
     room: int = 0
+    groups: tuple[tuple[int, int], ...] = ()
     exactness: Exactness = "exact"
 
     @property
@@ -94,6 +99,7 @@ class Timeline:
             past=self.past + self.rate * pads[0],
             future=self.future + self.rate * (reach - pads[0]),
             room=self.room + self.rate * (more + stride),
+            groups=self.groups,
             exactness=worst(self.exactness, "unpadded") if any(pads) else self.exactness,
         )
 
@@ -145,22 +151,64 @@ class Timeline:
             past=self.past,
             future=self.future + span,
             room=self.room - span,
+            groups=self.groups,
             exactness=self.exactness,
+        )
+
+    def upsampled(self, factor: int) -> Timeline:
+        """Every element `factor` times: element j's copies come with it and after it, until the next is due."""
+        if factor == 1:
+            return self
+        rate = self.rate // factor
+        return replace(
+            self,
+            length=self.length * factor,
+            rate=rate,
+            past=self.past + rate * (factor - 1),
+            room=0,
+            groups=(*self.groups, (self.room, self.rate)),
+        )
+
+    def transposed(self, factor: int, reach: int, crop: int, more: int) -> Timeline:
+        """After every element was spread over reach + 1 places, `factor` apart; those of `crop` places are cut off.
+
+        `more` places are added behind. Element i of the result is place i + crop, and element j's first place j factor.
+        """
+        rate = self.rate // factor
+        oldest = max(q + place for q in range(min(factor, reach + 1)) for place in range(0, reach - q + 1, factor))
+        delay = self.delay + rate * crop
+        borders = reach >= factor or reach + more - crop >= factor
+        return replace(
+            self.upsampled(factor),
+            length=(self.length - 1) * factor + reach + 1 + more - 2 * crop,
+            delay=delay,
+            starts_at=delay + self.starts_at - self.delay,
+            past=self.past + rate * (oldest - crop),
+            future=self.future + rate * crop,
+            room=(self.room if factor == 1 else 0) + rate * (reach + 1 + more - 2 * crop - factor),
+            exactness=worst(self.exactness, "unpadded") if borders else self.exactness,
         )
 
     def aged(self, delay: int) -> Timeline:
         """The same elements read later, at `delay`."""
         return replace(self, delay=delay, starts_at=self.starting(delay, self.rate), border=None, tail=0)
 
+    def elements(self, frames: int) -> int:
+        """Elements that a recording of so many frames has."""
+        for room, rate in self.groups:
+            frames = (frames + room) // rate * rate
+        return (frames + self.room) // self.rate
+
     def ends_at(self, frames: int) -> int:
         """Step from which there are no true elements, in a recording of so many frames."""
-        return self.delay + self.rate * ((frames + self.room) // self.rate - self.tail)
+        return self.delay + self.rate * (self.elements(frames) - self.tail)
 
 
 def merged(parts: Sequence[Timeline], delay: int, length: int) -> Timeline:
     """Timeline of an operator that reads element j of every part, rates of single elements apart, at one step."""
     rate = math.lcm(*(part.rate for part in parts))
     most = max(part.length for part in parts)
+    fewest = min((part for part in parts if part.length == most), key=lambda part: (part.room, -len(part.groups)))
     return Timeline(
         length=length,
         rate=rate,
@@ -168,6 +216,7 @@ def merged(parts: Sequence[Timeline], delay: int, length: int) -> Timeline:
         starts_at=max(part.starting(delay, rate) for part in parts),
         past=max(part.past for part in parts),
         future=max(part.future for part in parts),
-        room=min(part.room for part in parts if part.length == most),
+        room=fewest.room,
+        groups=fewest.groups,
         exactness=worst(*(part.exactness for part in parts)),
     )

@@ -64,7 +64,23 @@ class Thinned(nn.Module):
         return self.conv(x[:, :, ::3]).mean(2)
 
 
+class DownAndUp(nn.Module):
+    """A branch at a quarter of the rate, back by a transposed convolution and nearest neighbours, beside the frames."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv3d(2, 3, 3, 2, padding=1), nn.Conv3d(3, 4, 3, 2, padding=1)
+        self.up = nn.ConvTranspose3d(4, 3, 4, 2, padding=1)
+        self.join = nn.Conv3d(5, 2, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        half = F.relu(self.first(x))
+        half = half + self.up(F.relu(self.second(half)))
+        return self.join(torch.cat([x, F.interpolate(half, scale_factor=2)], 1))
+
+
 NETS = {
+    "down and up": (DownAndUp, (2, 16, 4, 4)),
     "pathways": (Pathways, (2, 24)),
     "projected": (Projected, (2, 9)),
     "pyramid": (Pyramid, (2, 33, 4, 4)),

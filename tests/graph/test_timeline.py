@@ -43,6 +43,37 @@ def test_elements_of_a_recording_are_counted(rate: int, front: int, back: int, s
     assert time.delay == rate * front and time.rate == rate * step
 
 
+@given(st.integers(1, 4), st.integers(2, 3), st.integers(0, 3), st.integers(1, 4), st.integers(40, 80))
+def test_elements_are_counted_in_whole_groups_after_upsampling(
+    more: int, factor: int, front: int, step: int, frames: int
+) -> None:
+    time = Timeline(60).tapped(1, (0, 0), 0, stride=factor * more).upsampled(factor).cut(front, 0, step)
+    elements = [j for j in range(0, frames, factor * more) for _ in range(factor)]
+    assert time.elements(frames) == len(elements[front::step])
+    assert (time.rate, time.delay) == (more * step, more * front)
+
+
+@given(
+    st.integers(1, 3), st.integers(1, 6), st.integers(1, 3), st.integers(0, 3), st.integers(0, 2), st.integers(41, 70)
+)
+def test_a_transposed_kernel_against_the_places_it_reaches(
+    factor: int, taps: int, dilation: int, crop: int, more: int, frames: int
+) -> None:
+    strided = Timeline(60).tapped(1, (0, 0), 0, stride=factor)
+    time = strided.transposed(factor, dilation * (taps - 1), crop, more)
+    count = (strided.elements(frames) - 1) * factor + dilation * (taps - 1) + 1 + more - 2 * crop
+    assert (time.elements(frames), time.rate) == (count, 1)
+    seen = [
+        (source * factor - (place - crop), source * factor <= time.delay + place - crop)
+        for source in range(20)
+        for tap in range(taps)
+        for place in [source * factor + dilation * tap]
+        if place >= crop
+    ]
+    assert all(known for _, known in seen), "no element is read before it is there"
+    assert max(ahead for ahead, _ in seen) <= time.future and -min(ahead for ahead, _ in seen) <= time.past
+
+
 def test_a_reader_between_two_elements_finds_the_newest_in_the_past() -> None:
     time = Timeline(20, rate=4, delay=2, starts_at=2)
     assert [time.age(delay) for delay in (2, 3, 6, 9)] == [(0, False), (0, True), (1, False), (1, True)]

@@ -86,7 +86,7 @@ class Recurrent(nn.Module):
     ("net", "said"),
     [
         (Plain(nn.AdaptiveAvgPool1d(4)), "pooling 8 elements of time to 4"),
-        (Plain(nn.Upsample(scale_factor=2)), "runs over an axis that is time"),
+        (Plain(nn.Upsample(scale_factor=2)), "several answers"),
         (Plain(nn.AvgPool1d(9, 9, ceil_mode=True)), "its window of 9 elements is longer than what it pools"),
         (Unequal(), "unequal rates .an element every 2 and 1 frames"),
         (Plain(nn.Conv1d(2, 2, 3, stride=17, padding=40)), "strides in time by 17"),

@@ -13,8 +13,10 @@ from edgeco.continual.rules import (
     products,
     recurrent,
     reduction,
+    resizing,
     shape,
     slicing,
+    transposed,
 )
 
 __all__ = [
@@ -30,6 +32,8 @@ __all__ = [
     "products",
     "recurrent",
     "reduction",
+    "resizing",
     "shape",
     "slicing",
+    "transposed",
 ]

@@ -37,14 +37,14 @@ def convolution(ctx: Context) -> Value | list[Value]:
 
 
 def _pads_time(ctx: Context, weight: Tensor, axis: int) -> bool:
-    before, after = _padding(ctx.args["padding"], weight, _spread(ctx.args["dilation"], weight.ndim - 2))
+    before, after = _padding(ctx.args["padding"], weight, spread(ctx.args["dilation"], weight.ndim - 2))
     return bool(before[axis - 2] or after[axis - 2])
 
 
 def _over_time(ctx: Context, value: Value, weight: Tensor, axis: int) -> Value:
     spatial = weight.ndim - 2
     at = axis - 2
-    stride, dilation = _spread(ctx.args["stride"], spatial), _spread(ctx.args["dilation"], spatial)
+    stride, dilation = spread(ctx.args["stride"], spatial), spread(ctx.args["dilation"], spatial)
     before, after = _padding(ctx.args["padding"], weight, dilation)
     pads = (before[at], after[at])
     often = ctx.shape[axis] == 1 and not any(pads)  # a summary of the clip may be had at every step
@@ -131,7 +131,8 @@ def aligned(
     return value, ages, replace(ctx.strided(made), length=length)
 
 
-def _spread(value: Any, count: int) -> list[int]:
+def spread(value: Any, count: int) -> list[int]:
+    """An option per axis, where one number may stand for all."""
     listed = list(value) if isinstance(value, (list, tuple)) else [value]
     return listed * count if len(listed) == 1 else listed
 
@@ -144,7 +145,7 @@ def _padding(padding: Any, weight: Tensor, dilation: list[int]) -> tuple[list[in
     if padding == "same":
         total = [d * (k - 1) for d, k in zip(dilation, sizes, strict=True)]
         return [t // 2 for t in total], [t - t // 2 for t in total]
-    listed = _spread(padding, len(sizes))
+    listed = spread(padding, len(sizes))
     return listed, list(listed)
 
 
@@ -211,4 +212,4 @@ def _scaled(builder: StepBuilder, elements: list[fx.Node], weight: Tensor, axis:
     return builder.call(aten.add.Tensor, total, builder.weight(owner, "shift", column))
 
 
-__all__ = ["Taps", "aligned", "convolution"]
+__all__ = ["Taps", "aligned", "convolution", "spread"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NoReturn
+
 import torch
 
 from edgeco.continual.builder import aten
@@ -53,32 +55,24 @@ def channel_shuffle(ctx: Context) -> Value | list[Value]:
 
 
 @rule(
-    aten.upsample_nearest1d,
-    aten.upsample_nearest2d,
-    aten.upsample_linear1d,
-    aten.upsample_bilinear2d,
-    aten.upsample_bicubic2d,
-    aten._upsample_nearest_exact1d,
-    aten._upsample_nearest_exact2d,
-    aten._upsample_bilinear2d_aa,
-    aten.upsample_nearest3d,
-    aten.upsample_trilinear3d,
-    aten.conv_transpose1d,
-    aten.conv_transpose2d,
-    aten.conv_transpose3d,
     aten.reflection_pad1d,
     aten.reflection_pad2d,
     aten.replication_pad1d,
     aten.replication_pad2d,
 )
 def only_framewise(ctx: Context) -> Value | list[Value]:
-    """Resizing and shuffling within a frame."""
+    """Padding within a frame, and shuffling where axes are merged."""
     value = ctx.values[0]
     if value.kind is Kind.WINDOW:
         return ctx.window()
-    if not in_batch(value) or any(v.kind is not Kind.CONSTANT for v in ctx.values[1:]):
-        ctx.refuse(
-            "it runs over an axis that is time",
-            "Merge time into the batch first (x.transpose(1, 2).flatten(0, 1)), so that it works on single frames.",
-        )
+    if not in_batch(value):
+        refuse_time(ctx)
     return framewise(ctx, value)
+
+
+def refuse_time(ctx: Context) -> NoReturn:
+    """Refuse an operator that is framewise only."""
+    ctx.refuse(
+        "it runs over an axis that is time",
+        "Merge time into the batch first (x.transpose(1, 2).flatten(0, 1)), so that it works on single frames.",
+    )

@@ -13,7 +13,7 @@ from torch import fx
 from edgeco.continual.builder import aten
 from edgeco.continual.context import Context
 from edgeco.continual.registry import rule
-from edgeco.continual.rules.convolution import Taps, aligned
+from edgeco.continual.rules.convolution import Taps, aligned, spread
 from edgeco.continual.rules.framewise import framewise, in_batch
 from edgeco.continual.rules.reduction import over_time, windowed
 from edgeco.continual.value import Kind, Value
@@ -60,19 +60,14 @@ def _pooled_axes(op: str) -> int:
     return int(found[1])
 
 
-def _spread(value: Any, count: int) -> list[int]:
-    listed = list(value) if isinstance(value, (list, tuple)) else [value]
-    return listed * count if len(listed) == 1 else listed
-
-
 def _options(ctx: Context, rank: int) -> Pool:
-    kernel = _spread(ctx.args["kernel_size"], rank)
+    kernel = spread(ctx.args["kernel_size"], rank)
     stride = ctx.args.get("stride")
     return Pool(
         kernel=kernel,
-        stride=_spread(stride, rank) if stride not in (None, []) else kernel,
-        padding=_spread(ctx.args.get("padding", 0), rank),
-        dilation=_spread(ctx.args.get("dilation", 1), rank),
+        stride=spread(stride, rank) if stride not in (None, []) else kernel,
+        padding=spread(ctx.args.get("padding", 0), rank),
+        dilation=spread(ctx.args.get("dilation", 1), rank),
         ceil_mode=bool(ctx.args.get("ceil_mode", False)),
         count_include_pad=bool(ctx.args.get("count_include_pad", True)),
         divisor=ctx.args.get("divisor_override"),

@@ -148,16 +148,26 @@ def expand(ctx: Context) -> Value | list[Value]:
         if layout.shape[i] == size:
             continue
         if i == layout.time:
-            if ctx.exact is not None and size > 1:
-                return ctx.window("each element meets the summary of its own clip")
-            layout = layout.with_axis(i, (Factor(size, "time"),))
-            like = Value(Kind.STREAM, layout, timeline=_long(time, size))
-            time = with_summaries(ctx, [value, like])[0].time
+            longer = lengthened(ctx, value, size)
+            if isinstance(longer, list) or longer.kind is Kind.WINDOW:
+                return longer
+            layout, time = layout.with_axis(i, (Factor(size, "time"),)), longer.time
         else:
             layout = layout.with_size(i, size)
     time = _long(time, ctx.shape[layout.time]) if layout.time is not None and layout.pure_time is not None else time
     node = ctx.builder.call(aten.expand.default, ctx.builder.node(value), layout.step.sizes())
     return ctx.stream(node, layout, time)
+
+
+def lengthened(ctx: Context, value: Value, size: int) -> Value | list[Value]:
+    """A summary of the clip repeated for each of its elements: each sees the window that ends at it."""
+    if ctx.exact is not None and size > 1:
+        return ctx.window("each element meets the summary of its own clip")
+    assert value.layout.time is not None
+    layout = value.layout.with_axis(value.layout.time, (Factor(size, "time"),))
+    like = Value(Kind.STREAM, layout, timeline=_long(value.time, size))
+    time = with_summaries(ctx, [value, like])[0].time
+    return ctx.stream(ctx.builder.node(value), layout, _long(time, size))
 
 
 def _long(time: Timeline, length: int) -> Timeline:
