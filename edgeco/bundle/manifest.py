@@ -75,6 +75,8 @@ class History(Record, frozen=True):
     """What lies before the first element, as stored: finite, the type's lowest number standing for -infinity."""
     starts_at: Count = 0
     """What is written before this step (from reset) is replaced by ``border``."""
+    before: Literal["border", "first"] = "border"
+    """``first``: what is written in step ``starts_at`` becomes the whole past, so that copies of it lie before it."""
     rows_per_stream: Size = 1
     buffers: Size = 1
     """slots: buffers in rotation, at least depth + 1, which make whole turns in a period. ring: depth.

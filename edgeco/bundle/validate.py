@@ -142,6 +142,8 @@ def _check_history(history: History, timeline: Timeline) -> None:
     low, high = RANGES[history.dtype]
     held = low <= history.border <= high and (history.dtype.startswith("float") or history.border.is_integer())
     _require(held, f"{what} has border {history.border}, which {history.dtype} cannot hold")
+    begins = history.storage != "carry" and history.starts_at % history.rate == history.phase
+    _require(history.before == "border" or begins, f"{what} has no first element to put before its own")
     fits = timeline.stride % history.rate == 0 and history.phase < history.rate
     _require(fits, f"{what} has rate {history.rate} and phase {history.phase}, in a stride of {timeline.stride}")
     if history.storage in ("slots", "carry"):

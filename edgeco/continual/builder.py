@@ -13,7 +13,7 @@ from edgeco.continual.history import Draft, History, Mode, Storage, choose_perio
 from edgeco.continual.turns import take_turns
 from edgeco.continual.value import Kind, Value
 from edgeco.graph.layout import Factor, Layout
-from edgeco.graph.timeline import Timeline
+from edgeco.graph.timeline import Border, Timeline
 
 aten = torch.ops.aten
 
@@ -83,7 +83,7 @@ class StepBuilder:
         """Element j of a stream (or window) as it stands for a reader with that delay."""
         return self.past(value, *value.time.age(delay), value.time.border)
 
-    def past(self, value: Value, age: int, late: bool, border: float | None) -> fx.Node:
+    def past(self, value: Value, age: int, late: bool, border: Border | None) -> fx.Node:
         """The element `age` elements older than the newest, with `border` before the first.
 
         `late` says that the reader's steps lie between the value's own, so that the newest is in the history already.
@@ -92,7 +92,8 @@ class StepBuilder:
         node = self.node(value)
         stored = age + late
         if stored == 0:
-            return node if border is None else self._newest(self._draft(value, "ages", border), node)
+            batch = value.graph_layout.batch or 0
+            return node if border is None else self._newest(self._draft(value, "ages", border), node, batch)
         if node in self._aged:  # an older element of an aged read is an older element of the same history
             base, more, was_late = self._aged[node]
             same = base.time.rate == value.time.rate and not (late and was_late)
@@ -107,29 +108,29 @@ class StepBuilder:
             self._aged[draft.reads[stored]] = (value, age, late)
         return draft.reads[stored]
 
-    def ring(self, value: Value, depth: int, border: float | None) -> fx.Node:
+    def ring(self, value: Value, depth: int, border: Border | None) -> fx.Node:
         """The `depth` elements before the newest, as (depth, rows, numbers), in any order."""
         draft = self._draft(value, "ring", border, depth)
         return self._whole(draft, depth)
 
-    def ordered(self, value: Value, depth: int, border: float | None) -> fx.Node:
+    def ordered(self, value: Value, depth: int, border: Border | None) -> fx.Node:
         """The `depth` elements before the newest, as (depth, rows, numbers), oldest first."""
         draft = self._draft(value, "ordered", border, depth)
         return self._whole(draft, depth)
 
-    def newest(self, value: Value, mode: Mode, depth: int, border: float | None) -> fx.Node:
+    def newest(self, value: Value, mode: Mode, depth: int, border: Border | None) -> fx.Node:
         """The newest element as (rows, numbers), beside the past of a ring or an ordered window."""
         node = self.stored(value)
-        return node if border is None else self._newest(self._draft(value, mode, border, depth), node)
+        return node if border is None else self._newest(self._draft(value, mode, border, depth), node, 0)
 
-    def _newest(self, draft: Draft, node: fx.Node) -> fx.Node:
+    def _newest(self, draft: Draft, node: fx.Node, batch: int) -> fx.Node:
         """An alias that marks where a reader with a border looks at the newest element.
 
         Nothing but the end of a recording needs it: what would come after the end then counts as border.
         """
         if draft.newest is None:
             draft.newest = self.call(aten.alias.default, node)
-            draft.newest.meta["draft"] = draft
+            draft.newest.meta["draft"], draft.batch = draft, batch
         return draft.newest
 
     def window(self, value: Value, delay: int, length: int | None = None) -> fx.Node:
@@ -155,7 +156,7 @@ class StepBuilder:
             draft.past = self.call(_past, draft.base, self.drafts.index(draft))
         return draft.past
 
-    def _draft(self, value: Value, mode: Mode, border: float | None, depth: int | None = None) -> Draft:
+    def _draft(self, value: Value, mode: Mode, border: Border | None, depth: int | None = None) -> Draft:
         base = self.stored(value, flat=mode != "ages")
         timeline = value.time
         for draft in self.drafts:
@@ -311,6 +312,7 @@ class StepBuilder:
             with self.graph.inserting_before(end):
                 writes.append(self._connect(draft, history, inputs))
             histories.append(history)
+            draft.name = history.name
         self.graph.erase_node(end)
         for frame in reversed(self.frames):  # frames first, in call order
             next(iter(self.graph.nodes)).prepend(frame)
@@ -357,13 +359,14 @@ def _settle(name: str, draft: Draft, slots: int | None) -> History:
         dtype=draft.dtype,
         depth=draft.depth,
         ages=tuple(sorted(draft.reads)) if slots else (),
-        border=0.0 if draft.border is None else draft.border,
+        border=0.0 if draft.border is None or draft.border == "first" else draft.border,
         starts_at=draft.starts_at,
         rows_per_stream=draft.rows_per_stream,
         buffers=slots or (draft.depth if storage == "ring" else 2 * draft.depth),
         ends=None if draft.border is None else draft.ends,
         rate=draft.rate,
         phase=draft.phase,
+        before="first" if draft.border == "first" else "border",
     )
 
 

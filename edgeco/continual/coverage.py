@@ -85,7 +85,11 @@ OVER_TIME: dict[str, tuple[str, str, str]] = {
     "shape.unfold": ("groups of elements, as often as the stride says", "exact", "mirror"),
     "resizing.nearest": _REPEATED,
     "resizing.repeat_interleave": _REPEATED,
-    "resizing.interpolated": _REFUSED,
+    "resizing.interpolated": (
+        "linear by a whole factor, up to what was strided before: between an element and the next",
+        "unpadded",
+        "slots",
+    ),
     "transposed.transposed_convolution": (
         "another part of the kernel for every remainder, in turn; a stride up to what was strided before",
         "exact; unpadded where its places overlap the ends",
@@ -99,7 +103,7 @@ OVER_TIME: dict[str, tuple[str, str, str]] = {
     "slicing.slice_": ("elements renumbered; a step is a stride", "exact", "none"),
     "slicing.select": ("one element of the past", "exact", "slots"),
     "slicing.split": _RENUMBERED,
-    "slicing.pad": ("what lies before the first element, if constant", "unpadded", "none"),
+    "slicing.pad": ("what lies before the first element, a constant or copies of it", "unpadded", "none"),
     "slicing.cat": ("padding by constants; of several streams a live window", "unpadded; exact", "none; mirror"),
     "slicing.stack": ("of several streams a live window", "exact", "mirror"),
     "slicing.slice_scatter": ("the parts around, joined with what is written", "as concatenation", "as concatenation"),

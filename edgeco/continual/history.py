@@ -12,7 +12,7 @@ from typing import Literal
 import torch
 from torch import fx
 
-from edgeco.graph.timeline import Timeline
+from edgeco.graph.timeline import Border, Timeline
 
 MAX_PERIOD = 16
 MAX_RATE = 16
@@ -34,7 +34,8 @@ class Draft:
         ends: timeline that tells where a recording's elements end.
         reads: node standing for the element of each age (mode "ages").
         past: node standing for the past as one tensor (other modes).
-        newest: alias of the newest element, for readers with a border.
+        newest: alias of the newest element, for readers with a border, and its axis of rows (`batch`).
+        name: name of the history it becomes, if it does.
     """
 
     base: fx.Node
@@ -42,7 +43,7 @@ class Draft:
     shape: tuple[int, ...]
     dtype: torch.dtype
     rows_per_stream: int
-    border: float | None
+    border: Border | None
     starts_at: int
     ends: Timeline
     needs_from: int
@@ -53,8 +54,10 @@ class Draft:
     reads: dict[int, fx.Node] = field(default_factory=dict)
     past: fx.Node | None = None
     newest: fx.Node | None = None
+    batch: int = 0
+    name: str | None = None
 
-    def serves(self, border: float | None, timeline: Timeline) -> bool:
+    def serves(self, border: Border | None, timeline: Timeline) -> bool:
         """Whether a reader that wants `border` before ``timeline.starts_at`` may read this history (and join it)."""
         if border is None:
             inside = self.starts_at <= timeline.starts_at and timeline.ends_at(0) <= self.ends.ends_at(0)
@@ -64,7 +67,7 @@ class Draft:
         same_span = self.starts_at == timeline.starts_at and self.ends.ends_at(0) == timeline.ends_at(0)
         return self.border == border and same_span
 
-    def join(self, border: float | None, timeline: Timeline) -> None:
+    def join(self, border: Border | None, timeline: Timeline) -> None:
         """Let that reader in."""
         if border is not None and self.border is None:
             self.border, self.starts_at, self.ends = border, timeline.starts_at, timeline
@@ -84,10 +87,15 @@ class Draft:
 
 @dataclass(frozen=True)
 class Mark:
-    """What an alias of the newest element becomes after the end of a recording."""
+    """What an alias of the newest element becomes after the end of a recording: border.
 
-    border: float
+    Where that is a copy of the last element, `history` holds it, rows outermost; the alias has them in axis `batch`.
+    """
+
+    border: Border
     ends: Timeline
+    history: str | None
+    batch: int
 
 
 @dataclass(frozen=True)
@@ -102,6 +110,7 @@ class History:
         ages: ages read one by one (slots, carry); empty where the past is read whole.
         border: what lies before the first element.
         starts_at: what is written before this step counts as border.
+        before: "first" where copies of the element written in step `starts_at` lie before it, instead of `border`.
         buffers: buffers a runtime keeps.
         rate, phase: steps congruent to `phase` modulo `rate` write an element; ages count elements.
         ends: timeline that tells where a recording's elements end; None where no reader looks beyond.
@@ -120,6 +129,7 @@ class History:
     ends: Timeline | None
     rate: int = 1
     phase: int = 0
+    before: Literal["border", "first"] = "border"
 
     def written(self, step: int) -> bool:
         """Whether a step writes an element."""

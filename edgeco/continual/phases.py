@@ -107,7 +107,7 @@ class _Work:
         graph.lint()
         inputs = tuple(str(node.target) for node in graph.nodes if node.op == "placeholder")
         marks = [
-            Mark(draft.border or 0.0, draft.ends)
+            Mark(draft.border or 0.0, draft.ends, draft.name, draft.batch)
             for draft in (node.meta["draft"] for node in graph.nodes if "draft" in node.meta)
         ]
         made = fx.GraphModule(self._module, graph, class_name="StepPhase")

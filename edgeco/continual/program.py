@@ -137,18 +137,14 @@ class StepProgram(nn.Module):
         given = dict(zip((item.name for item in self.inputs), frames, strict=True))
         for history in self.histories:
             given |= _reads(history, state.histories[history.name])
-        run = network if recording is None else _Ending(network, phase.marks, state.steps, recording).run
+        run = network if recording is None else _Ending(network, phase.marks, state, recording).run
         made, writes = run(*(given[name] for name in phase.inputs))
         for i, answer in zip(phase.answers, made, strict=True):
             answers[i] = answer
         histories = dict(state.histories)
         for i, new in zip(phase.histories, writes, strict=True):
             history = self.histories[i]
-            outside = state.steps < history.starts_at
-            if recording is not None and history.ends is not None:
-                outside |= state.steps >= history.ends.ends_at(recording)
-            element = torch.full_like(new, history.border) if outside else new
-            histories[history.name] = (element, *state.histories[history.name][:-1])
+            histories[history.name] = _written(history, state, new, recording)
         return answers, State(histories, state.steps + 1)
 
     # -- the verbs ---------------------------------------------------------------------------------------------
@@ -253,19 +249,38 @@ class StepProgram(nn.Module):
                 )
 
 
+def _written(history: History, state: State, new: Tensor, recording: int | None) -> Elements:
+    """A history after it was written: what lies outside of a recording counts as border."""
+    past, step = state.histories[history.name], state.steps
+    ended = recording is not None and history.ends is not None and step >= history.ends.ends_at(recording)
+    if history.before == "first":
+        if step <= history.starts_at:
+            return (new,) * history.depth
+        return (past[0] if ended else new, *past[:-1])
+    outside = ended or step < history.starts_at
+    return (torch.full_like(new, history.border) if outside else new, *past[:-1])
+
+
 class _Ending(fx.Interpreter):
     """Runs a step at which elements that would lie after the end of the recording count as border."""
 
-    def __init__(self, module: nn.Module, marks: list[Mark], step: int, recording: int) -> None:
+    def __init__(self, module: nn.Module, marks: list[Mark], state: State, recording: int) -> None:
         super().__init__(module)
-        self._marks, self._step, self._recording = iter(marks), step, recording
+        self._marks, self._state, self._recording = iter(marks), state, recording
 
     def call_function(self, target: Any, args: Any, kwargs: Any) -> Any:
         result = super().call_function(target, args, kwargs)
         if target is not torch.ops.aten.alias.default:
             return result
         mark = next(self._marks)
-        return torch.full_like(result, mark.border) if self._step >= mark.ends.ends_at(self._recording) else result
+        if self._state.steps < mark.ends.ends_at(self._recording):
+            return result
+        if mark.border != "first":
+            return torch.full_like(result, mark.border)
+        if mark.history is None:
+            raise FrameError("The last element is not kept, so that this recording's end cannot be padded with it.")
+        moved = result.movedim(mark.batch, 0)
+        return self._state.histories[mark.history][0].reshape(moved.shape).to(result.dtype).movedim(0, mark.batch)
 
 
 def _reads(history: History, elements: Elements) -> dict[str, Tensor]:

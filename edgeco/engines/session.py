@@ -60,8 +60,8 @@ class Session:
                 self._moving.append((storage, *storage.moving))
         self._bindings = [self._bind(phase, frames, answers) for phase in range(phases)]
         self._copying = [storage for storage in self.storages if storage.copies]
-        self._late = [storage for storage in self.storages if storage.history.starts_at > 0]
-        self._started = max((storage.history.starts_at for storage in self._late), default=0)
+        self._late = [s for s in self.storages if s.history.starts_at > 0 or s.history.before == "first"]
+        self._started = max((s.history.starts_at + (s.history.before == "first") for s in self._late), default=0)
 
     @property
     def nbytes(self) -> int:
@@ -92,6 +92,8 @@ class Session:
             for storage in self._late:
                 if step < storage.history.starts_at and storage.writes(step):
                     storage.blank(step)
+                elif step == storage.history.starts_at and storage.history.before == "first":
+                    storage.begin(step)
         for storage in self._copying:
             if storage.writes(step):
                 storage.advance(step)

@@ -65,6 +65,10 @@ class Storage(Protocol):
         """Replace what the graph wrote in ``step`` by the border; before ``advance``."""
         ...
 
+    def begin(self, step: int) -> None:
+        """Make what the graph wrote in ``step`` the whole past; before ``advance``."""
+        ...
+
     def advance(self, step: int) -> None:
         """Move what the graph wrote in ``step`` to where later steps read it."""
         ...
@@ -131,6 +135,11 @@ class Slots(_Turns):
 
     def blank(self, step: int) -> None:
         self._memory.fill(self._at(self.turn(step)), self.history.border)
+
+    def begin(self, step: int) -> None:
+        first = self._memory.read(self._at(self.turn(step)))
+        for buffer in self._buffers:
+            self._memory.write(buffer, first)
 
     def advance(self, step: int) -> None:
         """Nothing moves: the next step reads other addresses."""
@@ -199,6 +208,11 @@ class Ring(_Turns):
 
     def blank(self, step: int) -> None:
         self._memory.fill(self.scratch, self.history.border)
+
+    def begin(self, step: int) -> None:
+        for copies in self._copies:
+            for copy in copies:
+                copy()
 
     def advance(self, step: int) -> None:
         for copy in self._copies[self.turn(step) % len(self._copies)]:

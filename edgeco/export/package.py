@@ -43,6 +43,7 @@ def history_record(history: History) -> records.History:
         write=history.output,
         border=_finite(history.border, history.dtype),
         starts_at=history.starts_at,
+        before=history.before,
         rows_per_stream=history.rows_per_stream,
         buffers=history.buffers,
         rate=history.rate,

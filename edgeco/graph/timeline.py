@@ -17,6 +17,9 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 Exactness = Literal["exact", "unpadded", "causal"]
+Border = float | Literal["first"]
+"""What lies before the first element: a number, or copies of the first element itself."""
+
 _ORDER: tuple[Exactness, ...] = ("exact", "unpadded", "causal")
 
 
@@ -48,7 +51,7 @@ class Timeline:
     starts_at: int = 0
     past: int = 0
     future: int = 0
-    border: float | None = None
+    border: Border | None = None
     tail: int = 0
     room: int = 0
     groups: tuple[tuple[int, int], ...] = ()
@@ -66,8 +69,13 @@ class Timeline:
 
     @property
     def computable(self) -> int:
-        """The least delay at which an operator can read element 0, padding included."""
-        return self.starts_at if self.border is not None else self.delay
+        """The least delay at which an operator can read element 0, padding included.
+
+        Copies of the first element lie in the past once it is there: for the element that comes next.
+        """
+        if self.border is None:
+            return self.delay
+        return self.starts_at + (self.rate if self.border == "first" else 0)
 
     @property
     def first(self) -> int:
@@ -103,7 +111,7 @@ class Timeline:
             exactness=worst(self.exactness, "unpadded") if any(pads) else self.exactness,
         )
 
-    def padded(self, front: int, back: int, border: float) -> Timeline:
+    def padded(self, front: int, back: int, border: Border) -> Timeline:
         """After `front` and `back` elements of `border` were put around, which only renumbers the elements."""
         return replace(
             self,
@@ -167,6 +175,22 @@ class Timeline:
             past=self.past + rate * (factor - 1),
             room=0,
             groups=(*self.groups, (self.room, self.rate)),
+        )
+
+    def interpolated(self, factor: int) -> Timeline:
+        """After `factor` elements were set evenly between and around neighbours, the ends standing for what is outside.
+
+        The first that looks beyond its own element, to the next, is number factor // 2 of each group.
+        """
+        rate = self.rate // factor
+        ahead = self.rate - rate * (factor // 2)
+        return replace(
+            self.upsampled(factor),
+            delay=self.delay + ahead,
+            starts_at=self.starts_at + ahead,
+            past=self.past + self.rate + rate * (factor // 2 - 1),
+            future=self.future + ahead,
+            exactness=worst(self.exactness, "unpadded"),
         )
 
     def transposed(self, factor: int, reach: int, crop: int, more: int) -> Timeline:

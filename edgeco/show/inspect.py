@@ -151,7 +151,7 @@ def _histories(manifest: Manifest) -> Table:
         ages = ", ".join("all" if read.age is None else str(read.age) for read in history.reads)
         rows = f" x {history.rows_per_stream} rows" if history.rows_per_stream > 1 else ""
         element, size = _shape(history.shape) + rows, bytes_text(state_bytes(history))
-        depth, border = str(history.depth), f"{history.border:g}"
+        depth, border = str(history.depth), f"{history.border:g}" if history.before == "border" else "first element"
         made.add_row(plain(history.name), history.storage, element, history.dtype, depth, ages, border, size)
     total = bytes_text(sum(map(state_bytes, manifest.histories)))
     made.add_row("all", "", "", "", "", "", "", total, style="bold")

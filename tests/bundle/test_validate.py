@@ -66,6 +66,7 @@ GOOD = {
     "gray image": image({"shape": (4, 5, 1)}, colour="gray", mean=(1.0,), std=(1.0,)),
     "region": image(roi=(0.0, 0.25, 1.0, 0.75)),
     "lowest border": history(border=-3.4028234663852886e38),
+    "copies of the first element": history(before="first", starts_at=2),
     "integer border": history(dtype="uint8", border=128.0),
     "scalar answer": changed(
         outputs=(SCORE, msgspec.structs.replace(SCORE, name="energy", shape=(), valid_from=0, delay=0))
@@ -111,6 +112,17 @@ BAD = {
     "period and stride": (timeline(stride=2), "period 3 is not a multiple of the stride 2"),
     "frame rate": (timeline(fps=0.0), "fps is 0.0"),
     "read by nothing": (history(reads=()), "read by nothing"),
+    "first element of a carry": (
+        even(storage="carry", depth=1, buffers=2, before="first"),
+        "no first element to put before its own",
+    ),
+    "first element in a step that writes none": (
+        changed(
+            histories=(msgspec.structs.replace(toy_manifest().histories[0], rate=2, before="first", starts_at=1),),
+            timeline=msgspec.structs.replace(toy_manifest().timeline, stride=2, period=6),
+        ),
+        "no first element to put before its own",
+    ),
     "border beyond half": (history(dtype="float16", border=1e5), "float16 cannot hold"),
     "border between integers": (history(dtype="int8", border=0.5), "int8 cannot hold"),
     "slot without age": (history(reads=(Read(name="r"),)), "kept in slots and has a read without an age"),

@@ -66,6 +66,13 @@ BRANCHES = {
     "transposed, no stride": (down(2), nn.Sequential(nn.ConvTranspose1d(4, 3, 3, padding=1), Repeated(2))),
     "transposed alone": (nn.Identity(), nn.ConvTranspose1d(2, 3, 4, padding=1)),
     "transposed, cropped much": (down(2), nn.ConvTranspose1d(4, 3, 6, stride=2, padding=4)),
+    "linear": (down(), nn.Upsample(scale_factor=2, mode="linear")),
+    "linear by 3": (down(3), nn.Upsample(scale_factor=3, mode="linear")),
+    "linear by 4, filtered": (
+        down(4),
+        nn.Sequential(nn.Upsample(scale_factor=4, mode="linear"), nn.Conv1d(4, 3, 3, padding=1)),
+    ),
+    "linear, twice": (down(4), nn.Sequential(*[nn.Upsample(scale_factor=2, mode="linear") for _ in range(2)])),
     "channels repeated": (down(2), nn.Sequential(nn.BatchNorm1d(4), Repeated(3, 1), Repeated(2))),
 }
 
@@ -109,8 +116,9 @@ class UNet(nn.Module):
             skip = skips.pop()
             if self.up == "transposed":
                 y = self.lift[i](y)
-            elif self.up == "scale":
-                y = self.narrow[i](F.interpolate(y, scale_factor=2))
+            elif self.up in ("scale", "trilinear"):
+                mode = "nearest" if self.up == "scale" else self.up
+                y = self.narrow[i](F.interpolate(y, scale_factor=2, mode=mode))
             else:
                 y = self.narrow[i](F.interpolate(y, size=skip.shape[2:]))
             y = join(torch.cat([skip, y], 1))
@@ -118,7 +126,7 @@ class UNet(nn.Module):
         return y
 
 
-@pytest.mark.parametrize("up", ["transposed", "scale", "size"])
+@pytest.mark.parametrize("up", ["transposed", "scale", "size", "trilinear"])
 def test_a_u_net_over_frames(up: str) -> None:
     torch.manual_seed(0)
     program = assert_streams(randomise_norms(UNet(up)), (2, 16, 8, 8))
@@ -147,7 +155,7 @@ class Spectrum(nn.Module):
         return self.up(y) if self.mode == "transposed" else F.interpolate(y, scale_factor=(3, 2), mode=self.mode)
 
 
-@pytest.mark.parametrize("mode", ["transposed", "nearest", "nearest-exact"])
+@pytest.mark.parametrize("mode", ["transposed", "nearest", "nearest-exact", "bilinear"])
 def test_time_beside_another_axis_that_is_resized(mode: str) -> None:
     assert_streams(Spectrum(mode), (2, 21, 6))
 
@@ -198,6 +206,11 @@ REFUSED = {
     "transposed above the rate": (nn.Sequential(nn.ConvTranspose1d(2, 2, 4, 2)), "several answers"),
     "to no whole rate": (nn.Sequential(nn.Conv1d(2, 2, 3, stride=3), Repeated(2)), "every 3 frames"),
     "by no whole factor": (nn.Sequential(nn.Conv1d(2, 2, 2, stride=2), Resized(size=15)), "from 12 elements to 15"),
+    "by the place in the clip": (
+        nn.Sequential(nn.Conv1d(2, 2, 2, 2), Resized(scale_factor=2, mode="linear", align_corners=True)),
+        "by its place in the clip",
+    ),
+    "between frames above their rate": (nn.Sequential(nn.Upsample(scale_factor=2, mode="linear")), "several answers"),
     "the batch": (Repeated(2, 0), "rows of the batch"),
 }
 

@@ -66,6 +66,7 @@ def histories(draw: st.DrawFn, number: int) -> object:
         dtype=dtype,
         border=draw(st.sampled_from(BORDERS[dtype])),
         starts_at=draw(st.integers(0, 5)),
+        before="border" if storage == "carry" else draw(st.sampled_from(["border", "border", "first"])),
         rows_per_stream=draw(st.sampled_from([1, 1, 2])),
     )
 
@@ -109,6 +110,15 @@ def test_writes_before_starts_at_become_the_border(storage: str, border: float, 
     seen = answers["y0"].reshape(30, rows, -1, 2)[newest]
     assert (seen[:5] == border).all()
     assert (seen[5:] != border).any(axis=(1, 2, 3)).all()
+
+
+@pytest.mark.parametrize("storage", ["slots", "ring", "mirror"])
+@pytest.mark.parametrize("starts_at", [0, 1, 4])
+@pytest.mark.parametrize("rows", [1, 3])
+def test_the_first_element_becomes_the_whole_past(storage: str, starts_at: int, rows: int) -> None:
+    net = stepnet(history(storage, 3, before="first", starts_at=starts_at), history("slots", 2, number=1))
+    frames = net.frames(20, rows)
+    check(drive(open_session(net, rows), frames), net.oracle(frames, rows))
 
 
 def test_reset_forgets_everything() -> None:

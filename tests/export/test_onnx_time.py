@@ -76,7 +76,9 @@ class DownAndUp(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         half = F.relu(self.first(x))
         half = half + self.up(F.relu(self.second(half)))
-        return self.join(torch.cat([x, F.interpolate(half, scale_factor=2)], 1))
+        half = half + F.interpolate(F.interpolate(half[:, :, ::2], scale_factor=(1, 0.5, 0.5)), scale_factor=2)
+        smooth = F.interpolate(half, scale_factor=2, mode="trilinear")
+        return self.join(torch.cat([x * smooth[:, :2], F.interpolate(half, scale_factor=2)], 1))
 
 
 NETS = {

@@ -91,6 +91,8 @@ class StepNet:
                 seen = _seen(record, [value.astype(np.float32) for value in past])
                 answers[output.name].append(seen.reshape(output.shape if rows == 1 else (rows, *output.shape)))
                 past = [*past[1:], border if step < record.starts_at else element.astype(record.dtype)]
+                if step == record.starts_at and record.before == "first":
+                    past = [past[-1]] * record.depth
         return {name: np.stack(values) for name, values in answers.items()}
 
 

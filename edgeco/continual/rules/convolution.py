@@ -13,7 +13,7 @@ from edgeco.continual.registry import rule
 from edgeco.continual.rules.framewise import framewise, in_batch
 from edgeco.continual.value import Kind, Value
 from edgeco.graph.layout import plain
-from edgeco.graph.timeline import Timeline
+from edgeco.graph.timeline import Border, Timeline
 
 _CONV = {1: aten.conv1d.default, 2: aten.conv2d.default, 3: aten.conv3d.default}
 
@@ -108,7 +108,7 @@ class Taps:
 
 
 def aligned(
-    ctx: Context, value: Value, taps: Taps, border: float | None, length: int
+    ctx: Context, value: Value, taps: Taps, border: Border | None, length: int
 ) -> tuple[Value, list[int], Timeline]:
     """Ages of the elements that the taps read, oldest first, and the timeline of the result.
 

@@ -13,6 +13,7 @@ from edgeco.continual.context import Context
 from edgeco.continual.registry import rule
 from edgeco.continual.value import Kind, Value
 from edgeco.graph.layout import Axis, Layout
+from edgeco.graph.timeline import Border
 
 
 def pointwise(ctx: Context) -> Value | list[Value]:
@@ -26,7 +27,7 @@ def pointwise(ctx: Context) -> Value | list[Value]:
         return ctx.window("a table indexed by the position in the clip; edgeco.RecyclingPositionalEncoding streams")
     if ctx.uneven(streams):
         return ctx.window("each element meets the summary of its own clip")
-    lazy = _through_border(ctx, streams)
+    lazy = _through_border(ctx, streams, offset)
     if lazy is not None:
         return lazy
     streams = with_summaries(ctx, streams)
@@ -113,12 +114,15 @@ def broadcast_layout(values: Sequence[Value], shape: Sequence[int]) -> Layout:
     return Layout(tuple(axes))
 
 
-def _through_border(ctx: Context, streams: Sequence[Value]) -> Value | None:
+def _through_border(ctx: Context, streams: Sequence[Value], offset: int) -> Value | None:
     """Explicit padding seen through the operator: relu of zeros is zeros, so nothing need be read late."""
-    if len(streams) != 1 or streams[0].time.border is None:
+    if len(streams) != 1 or streams[0].time.border is None or streams[0].layout.rank != len(ctx.shape):
         return None
     others = [v for v in ctx.values if v is not streams[0]]
-    if any(v.uniform is None for v in others) or streams[0].layout.rank != len(ctx.shape):
+    if streams[0].time.border == "first":  # what is done to every element alike is done to copies of the first
+        own = {id(streams[0]): ctx.builder.node(streams[0])} | {id(v): without_time(ctx, v, offset, 0) for v in others}
+        return ctx.stream(ctx.emit({}, own), broadcast_layout(ctx.values, ctx.shape), streams[0].time)
+    if any(v.uniform is None for v in others):
         return None
     try:
         scalars = {name: _scalar(v, streams[0].time.border) for name, v in ctx.args.items()}
@@ -131,7 +135,7 @@ def _through_border(ctx: Context, streams: Sequence[Value]) -> Value | None:
     return ctx.stream(ctx.emit({}, nodes), value.layout, replace(value.time, border=border))
 
 
-def _scalar(value: object, border: float) -> object:
+def _scalar(value: object, border: Border) -> object:
     if not isinstance(value, Value):
         return value
     filled = border if value.kind is Kind.STREAM else value.uniform

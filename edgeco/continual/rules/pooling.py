@@ -18,7 +18,7 @@ from edgeco.continual.rules.framewise import framewise, in_batch
 from edgeco.continual.rules.reduction import over_time, windowed
 from edgeco.continual.value import Kind, Value
 from edgeco.graph.layout import Layout
-from edgeco.graph.timeline import Timeline
+from edgeco.graph.timeline import Border, Timeline
 
 _AVG = {1: aten.avg_pool1d.default, 2: aten.avg_pool2d.default}
 _MAX = {1: aten.max_pool1d.default, 2: aten.max_pool2d.default}
@@ -199,7 +199,7 @@ def _taps(ctx: Context, value: Value, options: Pool, at: int, length: int) -> Ta
 
 def _over(ctx: Context, value: Value, taps: Taps, length: int, kind: str) -> tuple[fx.Node, Timeline]:
     """Mean, sum or max of the elements that the taps read."""
-    border = (-math.inf if kind == "max" else 0.0) if taps.bordered else None
+    border: Border | None = (-math.inf if kind == "max" else 0.0) if taps.bordered else None
     value, ages, timeline = aligned(ctx, value, taps, border, length)
     border = value.time.border if border is None else border
     if ages[-1] == 0 and taps.size >= RING_FROM and taps.dilation == 1:

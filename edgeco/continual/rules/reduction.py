@@ -12,6 +12,7 @@ from edgeco.continual.context import Context
 from edgeco.continual.registry import rule
 from edgeco.continual.value import Kind, Value
 from edgeco.graph.layout import Factor, Layout
+from edgeco.graph.timeline import Border
 
 _KINDS = {"mean": "mean", "sum": "sum", "amax": "max", "amin": "min"}
 
@@ -115,7 +116,7 @@ def over_time(ctx: Context, value: Value, kind: str) -> Value:
     return ctx.stream(node, layout, result)
 
 
-def windowed(ctx: Context, value: Value, length: int, kind: str, border: float | None) -> fx.Node:
+def windowed(ctx: Context, value: Value, length: int, kind: str, border: Border | None) -> fx.Node:
     """Mean, sum, max or min of the newest `length` elements, kept in a ring (their order does not matter)."""
     builder = ctx.builder
     if length == 1:

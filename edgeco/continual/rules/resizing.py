@@ -60,7 +60,7 @@ def nearest(ctx: Context) -> Value | list[Value]:
     aten._upsample_bilinear2d_aa,
 )
 def interpolated(ctx: Context) -> Value | list[Value]:
-    """Resizing by interpolation: within a frame."""
+    """Resizing by interpolation: along time between an element and the next, an element late."""
     value = ctx.values[0]
     if value.kind is Kind.WINDOW:
         return ctx.window()
@@ -75,10 +75,36 @@ def interpolated(ctx: Context) -> Value | list[Value]:
         return value
     if have == 1:
         return lengthened(ctx, value, wanted)
-    ctx.refuse(
-        "it interpolates between an element of time and the next",
-        'Use mode="nearest" along time, or a transposed convolution, whose filter is then learned.',
-    )
+    factor = wanted // have
+    if ctx.args["align_corners"] or wanted % have or _scales(ctx)[time - 2] not in (None, factor):
+        ctx.refuse(
+            "it weighs an element of time by its place in the clip",
+            "Interpolate time by a whole factor with align_corners=False.",
+        )
+    check_factor(ctx, value, factor)
+    if ctx.exact == "clip":
+        return ctx.window("interpolation at the clip's own ends")
+    return _between(ctx, ctx.ready(value), factor)
+
+
+def _between(ctx: Context, value: Value, factor: int) -> Value:
+    """Between the newest element and the one before it: element q of a group lies (q + 1/2) / factor - 1/2 off its own.
+
+    The first that needs the newest is number factor // 2, so that the steps begin with it.
+    """
+    builder = ctx.builder
+    choices = []
+    for turn in range(factor):
+        q = (turn + factor // 2) % factor
+        share = (q + 0.5) / factor + (0.5 if q < factor // 2 else -0.5)  # of the newest
+        new, old = (builder.past(value, age, turn > 0, "first") for age in (0, 1))
+        parts = [builder.call(aten.mul.Tensor, node, part) for node, part in ((new, share), (old, 1 - share)) if part]
+        choices.append(parts[0] if len(parts) == 1 else builder.call(aten.add.Tensor, *parts))
+    timeline = value.time.interpolated(factor)
+    ctx.note(timeline, f"{factor} elements between each and the one before it, in turn")
+    assert value.layout.time is not None
+    layout = value.layout.with_size(value.layout.time, timeline.length)
+    return ctx.stream(builder.turns(choices, value.time), layout, timeline)
 
 
 @rule(aten.repeat_interleave.self_int)

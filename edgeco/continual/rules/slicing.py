@@ -12,6 +12,7 @@ from edgeco.continual.rules.pointwise import time_offset, with_summaries, withou
 from edgeco.continual.rules.shape import viewed
 from edgeco.continual.value import Kind, Value
 from edgeco.graph.layout import Layout
+from edgeco.graph.timeline import Border
 
 
 def _bounds(start: int | None, end: int | None, size: int) -> tuple[int, int]:
@@ -120,10 +121,16 @@ def pad(ctx: Context) -> Value | list[Value]:
     in_time = around.pop(value.layout.time, (0, 0)) if value.layout.time is not None else (0, 0)
     if ctx.exact == "clip" and any(n > 0 for n in in_time):
         return ctx.window("padding in time, of the clip's own ends")
-    if any(in_time) and (mode != "constant" or value.layout.pure_time is None):
-        ctx.refuse(f"{mode} padding in time", "Pad time by a constant.")
+    if any(in_time) and mode not in ("constant", "replicate"):
+        before = "what follows it" if mode == "reflect" else "the end of the clip"
+        ctx.refuse(
+            f"{mode} padding in time puts {before} before the first element, which a stream does not have yet",
+            'Pad time by a constant or by mode="replicate", and only the frame by this mode.',
+        )
+    if any(in_time) and value.layout.pure_time is None:
+        ctx.refuse("it pads an axis that time is merged into", "Pad before merging time into another axis.")
     result = _pad_frame(ctx, value, around, mode, number)
-    return _pad_time(ctx, result, in_time, number) if any(in_time) else result
+    return _pad_time(ctx, result, in_time, "first" if mode == "replicate" else number) if any(in_time) else result
 
 
 def _pad_frame(ctx: Context, value: Value, around: dict[int, tuple[int, int]], mode: str, number: float) -> Value:
@@ -142,7 +149,7 @@ def _pad_frame(ctx: Context, value: Value, around: dict[int, tuple[int, int]], m
     return ctx.stream(node, layout, ready.time)
 
 
-def _pad_time(ctx: Context, value: Value, pair: tuple[int, int], number: float) -> Value:
+def _pad_time(ctx: Context, value: Value, pair: tuple[int, int], number: Border) -> Value:
     front, back = pair
     axis = value.layout.time
     assert axis is not None
@@ -151,7 +158,8 @@ def _pad_time(ctx: Context, value: Value, pair: tuple[int, int], number: float) 
     time = value.time.cut(max(-front, 0), max(-back, 0)) if front < 0 or back < 0 else value.time
     time = time.padded(max(front, 0), max(back, 0), number) if front > 0 or back > 0 else time
     if front > 0 or back > 0:
-        ctx.note(time, f"{max(front, 0)} elements of {number:g} before, {max(back, 0)} after")
+        ends = ("copies of the first element", "of the last") if number == "first" else (f"elements of {number:g}", "")
+        ctx.note(time, f"{max(front, 0)} {ends[0]} before, {max(back, 0)} {ends[1]}".rstrip() + " after")
     return ctx.stream(ctx.builder.node(value), value.layout.with_size(axis, time.length), time)
 
 
