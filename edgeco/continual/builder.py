@@ -266,17 +266,21 @@ class StepBuilder:
 
     # -- states that depend on themselves -------------------------------------------------------------------------
 
-    def carried(self, layout: Layout, timeline: Timeline) -> fx.Node:
-        """What a state was after the last step, zero before the first; `carry` says what it becomes."""
+    def carried(self, layout: Layout, timeline: Timeline, border: float = 0.0) -> fx.Node:
+        """What a state was after the last step, `border` before the first, as kept; `carry` says what it becomes."""
         marker = self.call(_element, self.frames[0], len(self.drafts), 1)
         draft = Draft(
-            marker, "ages", self._element_shape(layout, flat=False), self.dtype, self._rows_per_stream(layout), 0.0,
+            marker, "ages", self._element_shape(layout, flat=False), self.dtype, self._rows_per_stream(layout), border,
             timeline.starts_at, timeline, 1 << 40, -1 << 40, timeline.rate, timeline.phase, reads={1: marker},
         )  # fmt: skip
         marker.meta["marker"] = marker
         self.drafts.append(draft)
         self._carried[marker] = draft
         return marker
+
+    def unkept(self, read: fx.Node, value: Value) -> fx.Node:
+        """A state as it is kept back to the axes of the value's step node."""
+        return self._restored(read, value)
 
     def carry(self, read: fx.Node, new: fx.Node) -> None:
         """Settle what a state becomes."""

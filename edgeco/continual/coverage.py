@@ -13,6 +13,7 @@ _WINDOW = ("live window of the clip's elements", "exact", "mirror")
 _FREE = ("the same, per element", "exact", "none; slots where branches of unequal delay meet")
 _RENUMBERED = ("elements renumbered, nothing computed", "exact", "none")
 _CARRIED = ("one cell a step", "unpadded: of the whole recording so far", "slots of age 1")
+_RUNNING = ("one state a step", "unpadded: of the whole recording so far", "slots of age 1")
 _SUMMARY = ("the newest of a window, by a ring", "exact; causal where it meets elements again", "ring")
 _REPEATED = (
     "every element read back in the steps between, as often as was strided before; every n-th element",
@@ -52,6 +53,7 @@ OVER_TIME: dict[str, tuple[str, str, str]] = {
     "axiswise.softmax": _WINDOW,
     "axiswise.ordered": ("refused; under exact=True a live window", "exact", "mirror"),
     "axiswise.ranked": _WINDOW,
+    **{f"cumulative.running_{kind}": _RUNNING for kind in ("sum", "product", "maximum", "minimum", "logarithm")},
     "axiswise.picked": _REFUSED,
     "axiswise.gated": _WINDOW,
     "framewise.only_framewise": _REFUSED,

@@ -43,6 +43,7 @@ class Timeline:
         room: a recording of F frames has (F + room) // rate elements, but for `groups`.
         groups: per upsampling on the way, first to last, its (room, rate): F became (F + room) // rate * rate there.
         exactness: how its elements relate to the clip network's.
+        running: an element sums up all since the first, so that its index in the recording has a meaning.
     """
 
     length: int
@@ -56,6 +57,7 @@ class Timeline:
     room: int = 0
     groups: tuple[tuple[int, int], ...] = ()
     exactness: Exactness = "exact"
+    running: bool = False
 
     @property
     def receptive_field(self) -> int:
@@ -109,6 +111,7 @@ class Timeline:
             room=self.room + self.rate * (more + stride),
             groups=self.groups,
             exactness=worst(self.exactness, "unpadded") if any(pads) else self.exactness,
+            running=self.running,
         )
 
     def padded(self, front: int, back: int, border: Border) -> Timeline:
@@ -243,4 +246,5 @@ def merged(parts: Sequence[Timeline], delay: int, length: int) -> Timeline:
         room=fewest.room,
         groups=fewest.groups,
         exactness=worst(*(part.exactness for part in parts)),
+        running=any(part.running for part in parts),
     )

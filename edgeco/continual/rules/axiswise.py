@@ -24,7 +24,7 @@ def ranked(ctx: Context) -> Value | list[Value]:
     return along(ctx, over_time="the order of a clip's elements by size")
 
 
-@rule(aten.cumsum, aten.cumprod, aten.flip, aten.roll, aten.index_select)
+@rule(aten.flip, aten.roll, aten.index_select)
 def ordered(ctx: Context) -> Value | list[Value]:
     """Operators whose meaning along time is another than along any other axis."""
     return along(ctx, over_time=None)

@@ -11,6 +11,7 @@ from torch import fx
 from edgeco.continual.builder import aten
 from edgeco.continual.context import Context
 from edgeco.continual.registry import rule
+from edgeco.continual.rules.cumulative import positions
 from edgeco.continual.value import Kind, Value
 from edgeco.graph.layout import Axis, Layout
 from edgeco.graph.timeline import Border
@@ -24,7 +25,9 @@ def pointwise(ctx: Context) -> Value | list[Value]:
         return ctx.window()
     offset = time_offset(streams)
     if offset is None or not all(_broadcasts(v, offset) for v in values):
-        return ctx.window("a table indexed by the position in the clip; edgeco.RecyclingPositionalEncoding streams")
+        if not _counted(ctx, streams, offset):
+            return ctx.window("a table indexed by the position in the clip; edgeco.RecyclingPositionalEncoding streams")
+        return pointwise(ctx)
     if ctx.uneven(streams):
         return ctx.window("each element meets the summary of its own clip")
     lazy = _through_border(ctx, streams, offset)
@@ -35,6 +38,23 @@ def pointwise(ctx: Context) -> Value | list[Value]:
     renumbered = dict(zip([id(v) for v in values if v.kind is Kind.STREAM], streams, strict=True))
     nodes = {id(v): without_time(ctx, renumbered.get(id(v), v), offset, timeline.delay) for v in values}
     return ctx.stream(ctx.emit({}, nodes), broadcast_layout(values, ctx.shape), timeline)
+
+
+def _counted(ctx: Context, streams: Sequence[Value], offset: int | None) -> bool:
+    """Whether tables indexed by position met a running value, and count the recording's elements from now on."""
+    running = [v for v in streams if v.time.running and v.time.length > 1]
+    if not running or offset is None:
+        return False
+    for name, value in ctx.args.items():
+        if isinstance(value, Value) and not _broadcasts(value, offset):
+            counted = positions(ctx, value, value.layout.rank - offset, running[0])
+            if counted is None:
+                ctx.refuse(
+                    "it takes a running sum or extreme together with a table indexed by the position in the clip",
+                    "Use a table that grows evenly (torch.arange), or summarise a window by a pool.",
+                )
+            ctx.args[name] = counted
+    return True
 
 
 def time_offset(streams: Sequence[Value]) -> int | None:
