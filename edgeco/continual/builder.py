@@ -260,6 +260,11 @@ class StepBuilder:
         merged = any(len(axis) > 1 for axis in layout.axes)
         return self.call(aten.reshape.default, node, layout.sizes()) if merged else node
 
+    def held(self, value: Value, factor: int) -> fx.Node:
+        """The newest element of a stream in as many steps, evenly apart, from its own to the next element's."""
+        kept = [self.past(value, 0, True, None)] * (factor - 1) if factor > 1 else []
+        return self.turns([self.node(value), *kept], value.time)
+
     def turns(self, choices: Sequence[fx.Node], source: Timeline) -> fx.Node:
         """The q-th choice q-th of as many steps, evenly apart, between one element of a stream and the next."""
         return choices[0] if len(choices) == 1 else self.call(take_turns, list(choices), source.rate, source.phase)

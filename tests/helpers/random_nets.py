@@ -14,6 +14,8 @@ CONV = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 NORM = {1: nn.BatchNorm1d, 2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
 AVG = {1: F.avg_pool1d, 2: F.avg_pool2d, 3: F.avg_pool3d}
 MAX = {1: F.max_pool1d, 2: F.max_pool2d, 3: F.max_pool3d}
+TRANSPOSED = {1: nn.ConvTranspose1d, 2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
+LINEAR = {1: "linear", 2: "bilinear", 3: "trilinear"}
 POINTWISE = {
     "relu": F.relu,
     "silu": F.silu,
@@ -59,6 +61,10 @@ class RandomNet(nn.Module):
             size = [1] * (self.rank - 1)
             padding, strides, dilations = (o["p"], *[0] * len(size)), (o["s"], *size), (o["d"], *size)
             return CONV[self.rank](o["c"], o["c"], (o["k"], *size), strides, padding, dilations, groups=o["c"])
+        if op.kind == "transposed":
+            ones = [1] * (self.rank - 1)
+            kernel, strides, padding = (o["k"], *ones), (o["s"], *ones), (o["p"], *[0] * len(ones))
+            return TRANSPOSED[self.rank](o["c"], o["c"], kernel, strides, padding)
         if op.kind == "norm":
             return NORM[self.rank](o["c"])
         if op.kind == "frames":
@@ -73,8 +79,10 @@ class RandomNet(nn.Module):
 
     def _run_layer(self, op: Op, layer: nn.Module, values: list[Tensor]) -> Tensor:
         x, o, idle = values[0], op.options, [0] * (self.rank - 1)
-        if op.kind in ("conv", "tconv", "norm"):
+        if op.kind in ("conv", "tconv", "norm", "transposed"):
             return layer(x)
+        if op.kind in ("up", "replicate", "running"):
+            return self._along(op, x)
         if op.kind == "point":
             return POINTWISE[o["name"]](x)
         if op.kind == "pad":
@@ -101,6 +109,19 @@ class RandomNet(nn.Module):
         left, right = self._cropped(values[0], values[1], o["cut"])
         return torch.cat([left, right], 1) if op.kind == "cat" else left + right if op.kind == "add" else left * right
 
+    def _along(self, op: Op, x: Tensor) -> Tensor:
+        """Upsampling, copies of the end elements, running values: what has no options but along time."""
+        o, idle = op.options, [0] * (2 * (self.rank - 1))
+        if op.kind == "replicate":
+            return F.pad(x, (*idle, o["front"], o["back"]), mode="replicate")
+        if op.kind == "running":
+            count = torch.arange(1, x.shape[2] + 1, dtype=x.dtype).view(-1, *[1] * (self.rank - 1))
+            return x.cummax(2).values if o["name"] == "max" else x.cumsum(2) / (count if o["name"] == "mean" else 50.0)
+        if o["name"] == "repeat":
+            return x.repeat_interleave(o["s"], 2)
+        mode = LINEAR[self.rank] if o["name"] == "linear" else o["name"]
+        return F.interpolate(x, scale_factor=(o["s"], *[1] * (self.rank - 1)), mode=mode)
+
     def _cropped(self, a: Tensor, b: Tensor, cut: int) -> tuple[Tensor, Tensor]:
         """Both at one length: the longer loses so many elements in front (the first's if positive), the rest behind."""
         a, b = a[:, :, max(cut, 0) :], b[:, :, max(-cut, 0) :]
@@ -122,6 +143,11 @@ KINDS = [
     "excite",
     "frames",
     "difference",
+    "up",
+    "up",
+    "transposed",
+    "replicate",
+    "running",
     "add",
     "add",
     "cat",
@@ -171,6 +197,23 @@ def random_nets(draw: st.DrawFn, depth: int = 8) -> RandomNet:
             rate *= step
         elif kind == "difference":
             n -= 1
+        elif kind in ("up", "transposed"):
+            factors = [s for s in (2, 3, 4) if rate % s == 0]
+            if not factors and kind == "up":
+                continue
+            s = draw(st.sampled_from(factors or [1]))
+            k = draw(st.integers(1, 5))
+            p = draw(st.integers(0, (k - 1) // 2))
+            names = ["repeat", "nearest", "nearest-exact", "linear"]
+            op.options = {"s": s, "name": draw(st.sampled_from(names))}
+            op.options = op.options if kind == "up" else {"s": s, "k": k, "p": p, "c": c}
+            n = n * s if kind == "up" else (n - 1) * s + k - 2 * p
+            rate //= s
+        elif kind == "replicate":
+            op.options = {"front": draw(st.integers(0, 3)), "back": draw(st.integers(0, 3))}
+            n += op.options["front"] + op.options["back"]
+        elif kind == "running":
+            op.options = {"name": draw(st.sampled_from(["mean", "sum", "max"]))}
         elif kind in ("add", "cat", "mul"):
             same = [i for i in range(last + 1) if rates[i] == rate and (kind == "cat" or channels[i] == c)]
             other = draw(st.sampled_from(same))

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from edgeco.continual.builder import aten
 from edgeco.continual.context import Context
 from edgeco.continual.registry import rule
+from edgeco.continual.rules.slicing import part
 from edgeco.continual.value import Kind, Value
 from edgeco.graph.layout import Layout
 
@@ -18,13 +19,32 @@ def softmax(ctx: Context) -> Value | list[Value]:
     return along(ctx, over_time="a softmax over time")
 
 
+@rule(aten.index_select)
+def selected(ctx: Context) -> Value | list[Value]:
+    """Positions from a constant list: along time a slice, if they lie evenly apart."""
+    value, index = ctx.args["self"], ctx.args["index"]
+    axis = ctx.args["dim"] % value.layout.rank
+    found = _evenly(value, axis, index)
+    return along(ctx, over_time=None) if found is None else part(ctx, value, axis, *found)
+
+
+def _evenly(value: Value, axis: int, index: Value) -> tuple[int, int, int] | None:
+    """The slice (start, end, step) along time that a list of positions amounts to."""
+    if value.kind is not Kind.STREAM or axis != value.layout.time or index.tensor is None or index.tensor.ndim != 1:
+        return None
+    places = index.tensor.tolist()
+    step = places[1] - places[0] if len(places) > 1 else 1
+    even = step > 0 and places == list(range(places[0], places[-1] + 1, step))
+    return (places[0], places[-1] + 1, step) if even and places[0] >= 0 else None
+
+
 @rule(aten.sort, aten.topk)
 def ranked(ctx: Context) -> Value | list[Value]:
     """Elements by size; along time those of the clip, of which something is made of the whole."""
     return along(ctx, over_time="the order of a clip's elements by size")
 
 
-@rule(aten.flip, aten.roll, aten.index_select)
+@rule(aten.flip, aten.roll)
 def ordered(ctx: Context) -> Value | list[Value]:
     """Operators whose meaning along time is another than along any other axis."""
     return along(ctx, over_time=None)
@@ -42,8 +62,14 @@ def picked(ctx: Context) -> Value | list[Value]:
         ctx.refuse(
             "it picks by an index that is not one constant list", "Index one axis by a list, or use torch.where."
         )
+    found = _evenly(value, axis, index)
+    if found is not None:
+        return part(ctx, value, axis, *found)
     if axis in (value.layout.batch, value.layout.time):
-        ctx.refuse("it picks positions of time or of the batch", "Slice time instead, and keep the batch whole.")
+        ctx.refuse(
+            "it picks positions of time that do not lie evenly apart, or rows of the batch",
+            "Slice time instead (x[:, :, ::4]), and keep the batch whole.",
+        )
     ready = ctx.ready(value)
     positions = ctx.builder.weight(index.tensor, "index")
     node = ctx.builder.call(aten.index_select.default, ready.node, value.layout.step_axis(axis), positions)

@@ -11,7 +11,7 @@ from torch import fx
 from edgeco.continual.builder import aten
 from edgeco.continual.context import Context
 from edgeco.continual.registry import rule
-from edgeco.continual.rules.cumulative import positions
+from edgeco.continual.rules.counting import positions
 from edgeco.continual.value import Kind, Value
 from edgeco.graph.layout import Axis, Layout
 from edgeco.graph.timeline import Border
@@ -80,16 +80,21 @@ def with_summaries(ctx: Context, streams: Sequence[Value]) -> list[Value]:
     """Streams renumbered where a summary of the whole clip meets the elements it summarises.
 
     In the clip network every element then depends on the whole clip. Streamed, an element sees the summary of the
-    window that ends at it: causal.
+    window that ends at it: causal. A summary that comes less often is held until the next.
     """
     length = max(v.time.length for v in streams)
     if length == 1 or all(v.time.length == length for v in streams):
         return list(streams)
-    span = next(v.time.rate for v in streams if v.time.length == length) * (length - 1)
+    rate = next(v.time.rate for v in streams if v.time.length == length)
     found = []
     for value in streams:
-        time = value.time if value.time.length == length else value.time.summary(span)
-        found.append(Value(value.kind, value.layout, value.node, time))
+        node, time = value.node, value.time
+        if time.length != length:
+            if time.rate > rate and time.rate % rate == 0:
+                factor = time.rate // rate
+                node, time = ctx.builder.held(value, factor), replace(time.upsampled(factor), length=1)
+            time = time.summary(rate * (length - 1))
+        found.append(Value(value.kind, value.layout, node, time))
     timeline = ctx.together(found)
     ctx.note(timeline, f"each element sees the {length}-element window that ends at it", "causal")
     return [Value(v.kind, v.layout, v.node, replace(v.time, exactness="causal")) for v in found]

@@ -134,8 +134,7 @@ def repeated(ctx: Context, value: Value, factor: int) -> Value | list[Value]:
         return lengthened(ctx, value, factor)
     check_factor(ctx, value, factor)
     ready = ctx.ready(value)
-    kept = [ctx.builder.past(ready, 0, True, None)] * (factor - 1)
-    node = ctx.builder.turns([ctx.builder.node(ready), *kept], ready.time)
+    node = ctx.builder.held(ready, factor)
     timeline = ready.time.upsampled(factor)
     ctx.note(timeline, f"every element {factor} times, read back in the steps between")
     assert value.layout.time is not None

@@ -31,10 +31,10 @@ def slice_(ctx: Context) -> Value | list[Value]:
     size = value.layout.shape[axis]
     start, end = _bounds(ctx.args["start"], ctx.args["end"], size)
     step = ctx.args["step"]
-    return _part(ctx, value, axis, start, end, step)
+    return part(ctx, value, axis, start, end, step)
 
 
-def _part(ctx: Context, value: Value, axis: int, start: int, end: int, step: int = 1) -> Value:
+def part(ctx: Context, value: Value, axis: int, start: int, end: int, step: int = 1) -> Value:
     """Elements `start` to `end` of one axis."""
     size = value.layout.shape[axis]
     if (start, end, step) == (0, size, 1):
@@ -64,10 +64,10 @@ def _joined_part(ctx: Context, value: Value, axis: int, start: int, end: int) ->
     if value.joined is None or value.joined[0] != axis:
         return None
     at = 0
-    for part in value.joined[1]:
-        size = part.layout.shape[axis]
+    for joined in value.joined[1]:
+        size = joined.layout.shape[axis]
         if at <= start and end <= at + size:
-            return _cut(ctx, part, axis, start - at, end - at)
+            return _cut(ctx, joined, axis, start - at, end - at)
         at += size
     return None
 
@@ -84,8 +84,8 @@ def select(ctx: Context) -> Value | list[Value]:
 
 
 def _picked(ctx: Context, value: Value, axis: int, index: int) -> Value:
-    part = _part(ctx, value, axis, index, index + 1)
-    return viewed(ctx, part, part.layout.drop([axis]))
+    picked = part(ctx, value, axis, index, index + 1)
+    return viewed(ctx, picked, picked.layout.drop([axis]))
 
 
 @rule(aten.split, aten.split_with_sizes, aten.chunk, aten.tensor_split, aten.unbind)
@@ -100,7 +100,7 @@ def split(ctx: Context) -> Value | list[Value]:
     parts, at = [], 0
     for made in ctx.node.meta["val"]:
         size = made.shape[axis]
-        parts.append(_part(ctx, value, axis, at, at + size))
+        parts.append(part(ctx, value, axis, at, at + size))
         at += size
     return parts
 
@@ -259,7 +259,7 @@ def slice_scatter(ctx: Context) -> Value | list[Value]:
 
 def _cut(ctx: Context, value: Value, axis: int, start: int, end: int) -> Value:
     if value.kind is Kind.STREAM and end > start:
-        return _part(ctx, value, axis, start, end)
+        return part(ctx, value, axis, start, end)
     if (start, end) == (0, value.layout.shape[axis]):
         return value
     if value.tensor is None:
