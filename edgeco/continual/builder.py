@@ -103,7 +103,7 @@ class StepBuilder:
         draft.depth = max(draft.depth, stored)
         if stored not in draft.reads:
             read = self.call(_element, draft.base, len(self.drafts), stored)
-            draft.reads[stored] = self._typed(self._restored(read, value), node)
+            draft.reads[stored] = self._typed(self.restored(read, value), node)
             draft.reads[stored].meta["marker"] = read
             self._aged[draft.reads[stored]] = (value, age, late)
         return draft.reads[stored]
@@ -220,7 +220,7 @@ class StepBuilder:
             node = self.call(aten.reshape.default, node, layout.permute(order).sizes())
         return self.call(aten.permute.default, node, [order.index(i) for i in range(layout.rank)]) if batch else node
 
-    def _restored(self, read: fx.Node, value: Value) -> fx.Node:
+    def restored(self, read: fx.Node, value: Value) -> fx.Node:
         """An aged element as its history keeps it, back to the axes of the value's step node."""
         return read if self._is_plain(value.graph_layout) else self.unstored(read, value)
 
@@ -271,12 +271,12 @@ class StepBuilder:
 
     # -- states that depend on themselves -------------------------------------------------------------------------
 
-    def carried(self, layout: Layout, timeline: Timeline, border: float = 0.0) -> fx.Node:
-        """What a state was after the last step, `border` before the first, as kept; `carry` says what it becomes."""
-        marker = self.call(_element, self.frames[0], len(self.drafts), 1)
+    def carried(self, layout: Layout, timeline: Timeline, border: float = 0.0, age: int = 1) -> fx.Node:
+        """What a state was `age` elements ago, `border` before the first; `carry` says what it becomes."""
+        marker = self.call(_element, self.frames[0], len(self.drafts), age)
         draft = Draft(
             marker, "ages", self._element_shape(layout, flat=False), self.dtype, self._rows_per_stream(layout), border,
-            timeline.starts_at, timeline, 1 << 40, -1 << 40, timeline.rate, timeline.phase, reads={1: marker},
+            timeline.starts_at, timeline, 1 << 40, -1 << 40, timeline.rate, timeline.phase, reads={age: marker},
         )  # fmt: skip
         marker.meta["marker"] = marker
         self.drafts.append(draft)
@@ -290,6 +290,10 @@ class StepBuilder:
     def carry(self, read: fx.Node, new: fx.Node) -> None:
         """Settle what a state becomes."""
         self._carried[read].base = new
+
+    def forget(self, read: fx.Node) -> None:
+        """Give up a state."""
+        self.drafts.remove(self._carried.pop(read))
 
     # -- finishing ---------------------------------------------------------------------------------------------
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -13,6 +13,7 @@ from torch import Tensor, fx, nn
 from edgeco.continual.builder import StepBuilder
 from edgeco.continual.context import Context, Exact, Note, is_batch
 from edgeco.continual.history import History
+from edgeco.continual.loops import NotRolled, Rolled, over_time, refuse_backwards, unrolled
 from edgeco.continual.phases import Phase, split
 from edgeco.continual.registry import find
 from edgeco.continual.rows import check_rows
@@ -20,8 +21,11 @@ from edgeco.continual.turns import takes_turns
 from edgeco.continual.value import Kind, Value
 from edgeco.errors import ConversionError, EdgecoError, SpecError, UnsupportedOperator
 from edgeco.graph.attention import gather_attention
+from edgeco.graph.gathers import gathered
 from edgeco.graph.layout import marked, plain
+from edgeco.graph.loops import find_loops
 from edgeco.graph.narrow import narrow
+from edgeco.graph.rolling import loop, rolled
 from edgeco.graph.timeline import Timeline
 from edgeco.graph.trace import RECURRENT, Clip, ClipGraph, TimeDims, getitem_source, op_name, shape_of, trace, where
 
@@ -85,15 +89,37 @@ def convert_graph(clip: ClipGraph, *, window: int | None = None, exact: Exact | 
         raise SpecError(f"window is {window}; give the number of elements to pool over, 1 or more.")
     gather_attention(clip)
     narrow(clip)
-    walk = _Walk(clip, exact=exact)
-    walk.run()
+    walk, graph, notes = _walked(clip, exact)
     if window is not None:
         finals = walk.final_summaries()
         if not finals:
             raise SpecError("window was given, but the network has no final pooling over time; leave it out.")
-        walk = _Walk(clip, dict.fromkeys(finals, window), exact)
+        walk = _Walk(graph, dict.fromkeys(finals, window), exact)
         walk.run()
-    return walk.finish()
+    walk.report += notes
+    return replace(walk.finish(), clip=clip)
+
+
+def _walked(clip: ClipGraph, exact: Exact | None) -> tuple[_Walk, ClipGraph, list[Note]]:
+    """A pass over the graph with its loops over time rolled, those that can be; and notes on those that cannot."""
+    tidy, notes, without = gathered(clip), list[Note](), set[object]()
+    loops = find_loops(tidy) if exact != "clip" else []
+    backwards = find_loops(tidy, backwards=True) if exact is None else []
+    while loops or backwards:
+        graph, nodes = rolled(tidy, loops)
+        walk = _Walk(graph, exact=exact)
+        try:
+            walk.run()
+        except NotRolled as stop:
+            without |= {frames.key for frames in stop.frames}
+            notes += unrolled(stop.loop, stop.why)
+            loops = find_loops(tidy, without=without)
+            continue
+        refuse_backwards(backwards, nodes, walk.values)
+        return walk, graph, notes + [n for found in over_time(loops, nodes, walk.values) for n in unrolled(found)]
+    walk = _Walk(clip, exact=exact)
+    walk.run()
+    return walk, clip, notes
 
 
 class _Walk:
@@ -141,6 +167,8 @@ class _Walk:
             several = self.values[picked[0]]
             assert isinstance(several, list)
             return several[picked[1]]
+        if node.target is loop:
+            return Rolled(self.builder, self.values, self._operator, node).convert(self.report)
         arguments = [self.values[n] for n in node.all_input_nodes]
         if all(isinstance(v, Value) and v.kind is Kind.CONSTANT for v in arguments):
             known = all(isinstance(v, Value) and v.tensor is not None for v in arguments)

@@ -145,27 +145,3 @@ def test_both_directions_over_a_live_window(kind: type[nn.RNNBase]) -> None:
     net = Both().double().eval()
     program = edgeco.convert(net, torch.zeros(1, 2, 6, dtype=torch.float64), exact=True)
     assert_answers(program, net, recording(4, 2, 40), 6)
-
-
-class Loop(nn.Module):
-    """A convolutional gated unit written as a Python loop over time."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        torch.manual_seed(0)
-        self.gates, self.new = nn.Conv2d(5, 6, 3, padding=1), nn.Conv2d(5, 3, 3, padding=1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        state = x.new_zeros(x.shape[0], 3, *x.shape[3:])
-        for t in range(x.shape[2]):
-            reset, update = self.gates(torch.cat([x[:, :, t], state], 1)).sigmoid().chunk(2, 1)
-            new = self.new(torch.cat([x[:, :, t], reset * state], 1)).tanh()
-            state = (1 - update) * state + update * new
-        return state.mean((2, 3))
-
-
-def test_a_loop_over_time_equals_the_clip_network_on_every_window() -> None:
-    net = Loop().double().eval()
-    program = edgeco.convert(net, torch.zeros(1, 2, 5, 4, 4, dtype=torch.float64))
-    assert (program.exactness, program.receptive_field) == ("exact", 5)
-    assert_answers(program, net, recording(4, 2, 30, 4, 4), 5)
