@@ -175,8 +175,9 @@ class _Walk:
             return self._fold(node) if known else self._static(node)
         context = Context(self.builder, node, self.lookup, self.report, self.pool_windows.get(node), self.exact)
         rule = find(node.target)
-        recurrent = getattr(node.target, "overloadpacket", None) in RECURRENT  # which needs its state for every row
-        if all(v.kind is not Kind.STREAM for v in context.values) and not recurrent:
+        packet = getattr(node.target, "overloadpacket", None)
+        by_row = packet in (*RECURRENT, torch.ops.aten.cat)  # which need a constant for every row
+        if all(v.kind is not Kind.STREAM for v in context.values) and not by_row:
             return context.window()
         if rule is None:
             context.refuse(

@@ -32,7 +32,8 @@ class Value:
         node: node of the step graph; None for a constant that no step has needed yet.
         timeline: where time lives (streams and windows). A window is numbered by the frame at which its clip begins.
         tensor: the contents of a constant known at conversion (a batch axis has size 1).
-        joined: the axis this value was concatenated along, and its parts, so that a slice may find a part again.
+        joined: the axis this value was concatenated along, and its parts, so that a slice may find a part again; one
+            without node and tensor is known as a part of the whole only.
     """
 
     kind: Kind

@@ -1,9 +1,10 @@
-"""Whole architectures as others write them: R(2+1)D, WaveNet, and VideoMAE from the transformers package."""
+"""Whole architectures as others write them: R(2+1)D, WaveNet; VideoMAE and TimeSformer of transformers."""
 
 from __future__ import annotations
 
 import pytest
 import torch
+from engine_parity import differences
 from streaming import assert_streams, randomise_norms, recording, relative
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -159,3 +160,70 @@ def test_videomae_unmodified() -> None:
     with torch.no_grad():
         for i in range(given.shape[1]):
             assert relative(given[:, i], net(long[:, 2 * i : 2 * i + 8])) < 1e-12
+
+
+def timesformer(attention: str) -> nn.Module:
+    """A small TimeSformer; its tables and class token are zero at first, which would hide what they do."""
+    transformers = pytest.importorskip("transformers", reason="pip install transformers")
+    torch.manual_seed(0)
+    config = transformers.TimesformerConfig(
+        image_size=32, patch_size=16, num_frames=4, hidden_size=32, num_hidden_layers=2, num_attention_heads=2,
+        intermediate_size=64, num_labels=5, attention_type=attention,
+    )  # fmt: skip
+
+    class Logits(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = transformers.TimesformerForVideoClassification(config)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.net(x).logits
+
+    net = Logits().eval()
+    with torch.no_grad():
+        for name, parameter in net.named_parameters():
+            if "embeddings" in name or "token" in name:
+                parameter.normal_()
+            elif parameter.ndim > 1:
+                parameter.normal_(0.0, 0.2)
+            else:
+                parameter.normal_(1.0, 0.3)
+    return net
+
+
+@pytest.mark.parametrize("exact", [False, True, "clip"])
+@pytest.mark.parametrize("attention", ["divided_space_time", "joint_space_time"])
+def test_timesformer_unmodified(attention: str, exact: bool | str) -> None:
+    """A table of positions over the clip makes all that follows a live window, so that every answer is the clip's."""
+    net = timesformer(attention).double()
+    program = edgeco.convert(net, torch.zeros(1, 4, 3, 32, 32, dtype=torch.float64), time_dim=1, exact=exact)
+    assert (program.exactness, program.receptive_field, program.valid_from) == ("exact", 4, 3)
+    assert any("position in the clip" in note.form for note in program.report)
+    long = recording(4, 24, 3, 32, 32)
+    given = program.forward_steps(long)
+    assert given.shape[1] == 21 and float((given[:, 1:] - given[:, :-1]).abs().min()) > 0
+    with torch.no_grad():
+        for i in range(given.shape[1]):
+            assert relative(given[:, i], net(long[:, i : i + 4])) < 1e-12
+
+
+def test_timesformer_before_its_tables_are_trained() -> None:
+    """Tables and class token of zeros: time reaches the blocks as a stream."""
+    net = timesformer("divided_space_time")
+    with torch.no_grad():
+        for name, parameter in net.named_parameters():
+            if "embeddings" in name and "projection" not in name:
+                parameter.zero_()
+    net = net.double()
+    program = edgeco.convert(net, torch.zeros(1, 4, 3, 32, 32, dtype=torch.float64), time_dim=1)
+    assert program.exactness == "exact"
+    long = recording(1, 24, 3, 32, 32)
+    given = program.forward_steps(long)
+    with torch.no_grad():
+        for i in range(given.shape[1]):
+            assert relative(given[:, i], net(long[:, i : i + 4])) < 1e-12
+
+
+@pytest.mark.parametrize("rows", [1, 4])
+def test_timesformer_in_onnx_runtime(rows: int) -> None:
+    assert differences(timesformer("divided_space_time"), (4, 3, 32, 32), 1, steps=110, rows=rows)["output"] < 1e-5

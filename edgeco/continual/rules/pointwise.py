@@ -13,7 +13,7 @@ from edgeco.continual.context import Context
 from edgeco.continual.registry import rule
 from edgeco.continual.rules.counting import positions
 from edgeco.continual.value import Kind, Value
-from edgeco.graph.layout import Axis, Layout
+from edgeco.graph.layout import Axis, Layout, plain
 from edgeco.graph.timeline import Border
 
 
@@ -37,7 +37,42 @@ def pointwise(ctx: Context) -> Value | list[Value]:
     timeline = ctx.together(streams)
     renumbered = dict(zip([id(v) for v in values if v.kind is Kind.STREAM], streams, strict=True))
     nodes = {id(v): without_time(ctx, renumbered.get(id(v), v), offset, timeline.delay) for v in values}
-    return ctx.stream(ctx.emit({}, nodes), broadcast_layout(values, ctx.shape), timeline)
+    made = ctx.stream(ctx.emit({}, nodes), broadcast_layout(values, ctx.shape), timeline)
+    return replace(made, joined=_joined_alike(ctx, values))
+
+
+def _joined_alike(ctx: Context, values: Sequence[Value]) -> tuple[int, tuple[Value, ...]] | None:
+    """What becomes of the parts of a concatenation: those that are constants and stay so, such as a class token."""
+    whole = next((v for v in values if v.joined is not None), None)
+    if whole is None or whole.joined is None or any(v.tensor is None for v in values if v is not whole):
+        return None
+    axis, parts = whole.joined
+    if whole.layout.rank != len(ctx.shape) or whole.layout.shape[axis] != ctx.shape[axis]:
+        return None
+    made, at = [], 0
+    for part in parts:
+        size = part.layout.shape[axis]
+        lazy = replace(part, node=None, tensor=None, joined=None)
+        made.append(lazy if part.tensor is None else _part_alike(ctx, whole, part, axis - len(ctx.shape), at))
+        at += size
+    return axis, tuple(made)
+
+
+def _part_alike(ctx: Context, whole: Value, part: Value, axis: int, at: int) -> Value:
+    """The operator on a constant part of a concatenation; `axis` counts from the right."""
+    size = part.layout.shape[axis]
+
+    def own(value: object) -> object:
+        if not isinstance(value, Value):
+            return value
+        if value is whole:
+            return part.tensor
+        assert value.tensor is not None
+        spans = value.tensor.ndim >= -axis and value.tensor.shape[axis] > 1
+        return value.tensor.narrow(axis, at, size) if spans else value.tensor
+
+    made = _call(ctx, {name: own(value) for name, value in ctx.args.items()})
+    return Value(Kind.CONSTANT, plain(made.shape), tensor=made)
 
 
 def _counted(ctx: Context, streams: Sequence[Value], offset: int | None) -> bool:
@@ -111,6 +146,8 @@ def without_time(ctx: Context, value: Value, offset: int, delay: int) -> fx.Node
     assert step_axis is not None
     if value.layout.shape[axis] == 1:
         return builder.call(aten.squeeze.dim, node, step_axis) if _pure(ctx, offset) else node
+    if not _pure(ctx, offset):
+        return builder.call(aten.slice.Tensor, node, step_axis, 0, 1)
     return builder.call(aten.select.int, node, step_axis, 0)
 
 

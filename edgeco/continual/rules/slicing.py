@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import bisect
+import itertools
 import operator
 from typing import Any
+
+import torch
 
 from edgeco.continual.builder import aten
 from edgeco.continual.context import Context, constant, is_batch
@@ -11,7 +15,7 @@ from edgeco.continual.registry import rule
 from edgeco.continual.rules.pointwise import time_offset, with_summaries, without_time
 from edgeco.continual.rules.shape import viewed
 from edgeco.continual.value import Kind, Value
-from edgeco.graph.layout import Layout
+from edgeco.graph.layout import Layout, marked
 from edgeco.graph.timeline import Border
 
 
@@ -43,6 +47,9 @@ def part(ctx: Context, value: Value, axis: int, start: int, end: int, step: int 
     if found is not None:
         return found
     if axis == value.layout.batch:
+        known = _alike_in_all_rows(ctx, value)
+        if known is not None:
+            return known
         ctx.refuse("it picks rows of the batch", "Each row is a stream of its own: keep axis 0 whole.")
     if axis == value.layout.time:
         if value.layout.pure_time is None:
@@ -67,9 +74,31 @@ def _joined_part(ctx: Context, value: Value, axis: int, start: int, end: int) ->
     for joined in value.joined[1]:
         size = joined.layout.shape[axis]
         if at <= start and end <= at + size:
-            return _cut(ctx, joined, axis, start - at, end - at)
+            known = joined.node is not None or joined.tensor is not None
+            return _cut(ctx, joined, axis, start - at, end - at) if known else None
         at += size
     return None
+
+
+def _alike_in_all_rows(ctx: Context, value: Value) -> Value | None:
+    """Picked rows of which only a constant part is read, such as the class token in front of every frame's patches.
+
+    What nobody reads is zero here.
+    """
+    if value.joined is None:
+        return None
+    axis, parts = value.joined
+    ends = list(itertools.accumulate(part.layout.shape[axis] for part in parts))
+    for user in ctx.node.users:
+        if user.target is not aten.select.int or user.args[1] % value.layout.rank != axis:  # type: ignore[operator]
+            return None
+        part = parts[bisect.bisect(ends, user.args[2] % ends[-1])].tensor  # type: ignore[operator]
+        if part is None or not bool((part == part[:1]).all()):
+            return None
+    model = next(part.tensor[:1] for part in parts if part.tensor is not None)
+    sizes = [[part.layout.shape[axis] if i == axis else n for i, n in enumerate(model.shape)] for part in parts]
+    made = [p.tensor[:1] if p.tensor is not None else model.new_zeros(s) for p, s in zip(parts, sizes, strict=True)]
+    return constant(torch.cat(made, axis))
 
 
 @rule(aten.select)
@@ -173,7 +202,7 @@ def cat(ctx: Context) -> Value | list[Value]:
 
 def _joined(ctx: Context, values: list[Value], axis: int) -> Value | list[Value]:
     if any(v.kind is Kind.WINDOW for v in values):
-        return ctx.window()
+        return _joined_windows(ctx, values)
     streams = [v for v in values if v.kind is Kind.STREAM]
     if len(values) == 1:
         return values[0]
@@ -188,11 +217,24 @@ def _joined(ctx: Context, values: list[Value], axis: int) -> Value | list[Value]
     return Value(Kind.STREAM, layout, node, time, joined=(axis, tuple(values)))
 
 
+def _joined_windows(ctx: Context, values: list[Value], why: str | None = None) -> Value | list[Value]:
+    """The clip operator on live windows, constants repeated for every row, as concatenation does not broadcast."""
+    nodes, timeline = ctx.windows(why)
+    builder, batch = ctx.builder, marked(ctx.shape, ctx.builder.batch).batch
+    for value in values:
+        if value.kind is Kind.CONSTANT and batch is not None and value.layout.shape[batch] == 1:
+            sizes: list[Any] = list(value.layout.shape)
+            sizes[batch] = builder.call(operator.mul, builder.batch_size(), ctx.shape[batch] // builder.batch)
+            nodes[id(value)] = builder.call(aten.expand.default, builder.node(value), sizes)
+    return ctx.unchanged(nodes, timeline)
+
+
 def _along_time(ctx: Context, values: list[Value], axis: int) -> Value | list[Value]:
     streams = [i for i, v in enumerate(values) if v.kind is Kind.STREAM]
     fills = {v.uniform for i, v in enumerate(values) if i not in streams}
-    if len(streams) != 1 or len(fills) != 1 or None in fills:
-        return ctx.window("a concatenation along time")
+    alone = len(streams) == 1 and values[streams[0]].layout.pure_time is not None
+    if not alone or len(fills) != 1 or None in fills:
+        return _joined_windows(ctx, values, "a concatenation along time")
     front = sum(v.layout.shape[axis] for v in values[: streams[0]])
     back = sum(v.layout.shape[axis] for v in values[streams[0] + 1 :])
     return _pad_time(ctx, values[streams[0]], (front, back), fills.pop())  # type: ignore[arg-type]
