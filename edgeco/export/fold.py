@@ -45,9 +45,7 @@ def _fold(clip: ClipGraph, convolution: fx.Node, norm: fx.Node) -> bool:
     args[1] = add_tensor(clip, f"{convolution.name}_folded", (kernel.double() * column).to(kernel.dtype))
     args[2] = add_tensor(clip, f"{convolution.name}_shift", shift.to(kernel.dtype))
     convolution.args = tuple(args)
-    if not functional:
-        norm.replace_all_uses_with(convolution)
-        return True
-    for user in list(norm.users):
-        user.replace_all_uses_with(convolution)
+    for node in list(norm.users) if functional else [norm]:
+        node.replace_all_uses_with(convolution)
+        clip.outputs = {name: convolution if n is node else n for name, n in clip.outputs.items()}
     return True
