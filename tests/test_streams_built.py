@@ -77,6 +77,31 @@ class Pooled(nn.Module):
         return torch.cat([x.mean(2), (x * shares).sum(2), x.amax(2)], 1)
 
 
+class Copies(nn.Module):
+    """Padding by copies of the first element, kept in buffers that rotate, in a ring and in an ordered window."""
+
+    def __init__(self, stride: int) -> None:
+        super().__init__()
+        self.first = nn.Conv1d(2, 4, 3, padding=2, padding_mode="replicate")
+        self.second, self.far = conv(4, 4, stride), nn.Conv1d(4, 3, 3, dilation=10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.second(torch.relu(self.first(x)))
+        mean = F.avg_pool1d(F.pad(x[:, :3], (8, 0), mode="replicate"), 9, 1)
+        return self.far(F.pad(x, (20, 0), mode="replicate")) + mean
+
+
+class UpAgain(nn.Module):
+    """Down by a stride and up by a transposed convolution, beside what stayed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.down, self.up = conv(2, 4, 2), nn.ConvTranspose1d(4, 2, 4, 2, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.up(self.down(x)) + x
+
+
 NETS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], int]] = {
     "every step": (lambda: nn.Sequential(conv(2, 4), nn.MaxPool1d(3, 1, 1), conv(4, 3)), (2, 12), 1),
     "rate 2": (lambda: nn.Sequential(conv(2, 4, 2), conv(4, 4), nn.AvgPool1d(3, 1, 1)), (2, 16), 2),
@@ -85,6 +110,9 @@ NETS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], int]] = {
     "recurrent": (Memory, (2, 16), 2),
     "unequal answers": (UnequalAnswers, (2, 16), 4),
     "pooled": (lambda: Pooled(1), (2, 24), 1),
+    "copies": (lambda: Copies(1), (2, 24), 1),
+    "copies at rate 2": (lambda: Copies(2), (2, 24), 2),
+    "up again": (UpAgain, (2, 16), 2),
     "pooled at rate 4": (lambda: Pooled(4), (2, 32), 4),
 }
 

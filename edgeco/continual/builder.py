@@ -283,10 +283,6 @@ class StepBuilder:
         self._carried[marker] = draft
         return marker
 
-    def unkept(self, read: fx.Node, value: Value) -> fx.Node:
-        """A state as it is kept back to the axes of the value's step node."""
-        return self._restored(read, value)
-
     def carry(self, read: fx.Node, new: fx.Node) -> None:
         """Settle what a state becomes."""
         self._carried[read].base = new

@@ -15,6 +15,7 @@ from torch import fx
 from edgeco.continual.convert import StepGraph
 from edgeco.continual.history import History
 from edgeco.continual.phases import split
+from edgeco.errors import ConversionError
 
 aten = torch.ops.aten
 
@@ -26,7 +27,15 @@ def gate(step: StepGraph) -> StepGraph:
     """The same step graph with its start-up inside: no history has a `starts_at` left.
 
     The counters are floating-point numbers that stand still once all has started, so that they never lose count.
+
+    Raises:
+        ConversionError: the network pads in time by copies of its first element, which lie in many places at once.
     """
+    if any(history.before == "first" for history in step.histories):
+        raise ConversionError(
+            "A gated network cannot pad in time by copies of the first element: inside the graph only the element that "
+            "a step writes can be chosen. Pad by zeros, or leave out gated."
+        )
     limits = {history.name: _early(history) for history in step.histories}
     if not any(limits.values()):
         return replace(step, histories=[replace(history, starts_at=0) for history in step.histories])

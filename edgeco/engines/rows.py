@@ -12,7 +12,7 @@ from edgeco.bundle.manifest import Manifest
 from edgeco.engines.holding import Hold, hold, spare_for
 from edgeco.engines.protocol import Buffer, Engine
 from edgeco.engines.session import Session, check_past
-from edgeco.engines.storage import Storage, nbytes
+from edgeco.engines.storage import Storage, nbytes, start_up
 
 
 @dataclass(frozen=True)
@@ -88,8 +88,7 @@ class RowSession(Session):
         for row, own in stepping.items():
             if own < self._started:
                 for share in self._shared[row].shares:
-                    if own < share.history.starts_at and share.writes(step):
-                        share.blank(step)
+                    start_up(share, own, step)
         for each in self._holds(held):
             each.rescue(step)
         for storage in self._copying:

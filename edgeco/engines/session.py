@@ -11,7 +11,7 @@ import numpy as np
 from edgeco.bundle.manifest import Manifest
 from edgeco.engines.checks import check_graph
 from edgeco.engines.protocol import Binding, Buffer, Engine
-from edgeco.engines.storage import Storage, open_storage
+from edgeco.engines.storage import Storage, open_storage, start_up
 from edgeco.errors import EngineError
 
 MOST_BINDINGS = 48
@@ -90,10 +90,7 @@ class Session:
         step = self.steps
         if step < self._started:
             for storage in self._late:
-                if step < storage.history.starts_at and storage.writes(step):
-                    storage.blank(step)
-                elif step == storage.history.starts_at and storage.history.before == "first":
-                    storage.begin(step)
+                start_up(storage, step, step)
         for storage in self._copying:
             if storage.writes(step):
                 storage.advance(step)

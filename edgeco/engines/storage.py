@@ -138,7 +138,7 @@ class Slots(_Turns):
 
     def begin(self, step: int) -> None:
         first = self._memory.read(self._at(self.turn(step)))
-        for buffer in self._buffers:
+        for buffer in self.buffers:
             self._memory.write(buffer, first)
 
     def advance(self, step: int) -> None:
@@ -210,9 +210,8 @@ class Ring(_Turns):
         self._memory.fill(self.scratch, self.history.border)
 
     def begin(self, step: int) -> None:
-        for copies in self._copies:
-            for copy in copies:
-                copy()
+        first = self._memory.read(self.scratch)
+        self._memory.write(self.buffer, np.repeat(first[None], self.buffer.shape[0], axis=0))
 
     def advance(self, step: int) -> None:
         for copy in self._copies[self.turn(step) % len(self._copies)]:
@@ -250,6 +249,16 @@ class Mirror(Ring):
 
     def inputs(self, step: int) -> dict[str, Buffer]:
         return {self.history.reads[0].name: self._windows[self.turn(step) % self.history.depth]}
+
+
+def start_up(storage: Storage, own: int, step: int) -> None:
+    """What the first steps of a stream do to what the graph wrote in ``step``, the stream's own step being ``own``."""
+    if not storage.writes(step):
+        return
+    if own < storage.history.starts_at:
+        storage.blank(step)
+    elif own == storage.history.starts_at and storage.history.before == "first":
+        storage.begin(step)
 
 
 KINDS: dict[str, type[Slots] | type[Ring]] = {"slots": Slots, "carry": Slots, "ring": Ring, "mirror": Mirror}

@@ -112,10 +112,22 @@ def _timeline(manifest: Manifest) -> Table:
         "first answer": f"after {answered + 1} frames" + (f", {seconds_text(first)}" if first else ""),
         "fully warm": f"after {whole + 1} frames" + (f", {seconds_text(warm)}" if warm else ""),
         "start": f"as after {timeline.lead} steps of the first frame" if timeline.lead else "as the network pads",
-        "stride": "an answer for every frame" if timeline.stride == 1 else f"an answer every {timeline.stride} frames",
+        "stride": _rates(manifest),
         "period": f"{timeline.period} steps",
     }
     return facts("Timeline", values)
+
+
+def _rates(manifest: Manifest) -> str:
+    """How often there are answers, and how often the work comes round, which need not be the same."""
+    often = [f"every {rate} frames" if rate > 1 else "for every frame" for rate in sorted(_answer_rates(manifest))]
+    rounds = manifest.timeline.stride
+    text = "an answer " + " or ".join(often)
+    return text if rounds == max(_answer_rates(manifest)) else f"{text}; the work repeats every {rounds}"
+
+
+def _answer_rates(manifest: Manifest) -> set[int]:
+    return {output.rate for output in manifest.outputs}
 
 
 def _preprocessing(manifest: Manifest) -> Table:

@@ -32,7 +32,7 @@ def positions(ctx: Context, table: Value, axis: int, like: Value) -> Value | Non
         layout = layout if i in (layout.time, layout.batch) else layout.with_axis(i, ())
     kept = builder.carried(layout.step, time, 0.0)
     one = ctx.stream(kept, layout, time)
-    before = builder.unkept(kept, one)
+    before = builder.restored(kept, one)
     count = builder.call(aten.add.Tensor, before, 1.0)
     builder.carry(kept, builder.stored(ctx.stream(count, layout, time), flat=False))
     skipped = (time.starts_at - time.delay) // time.rate  # elements before the first that is defined

@@ -81,7 +81,7 @@ def _running(ctx: Context, nothing: float, combine: Combine) -> Value | list[Val
     if builder.node(ready) in builder.types:
         ctx.refuse("it runs over whole numbers or truth values", "Give it floating-point numbers, by x.float().")
     kept = builder.carried(layout.step, ready.time, nothing)
-    new = combine(builder, builder.unkept(kept, ready), builder.node(ready))
+    new = combine(builder, builder.restored(kept, ready), builder.node(ready))
     builder.carry(kept, builder.stored(ctx.stream(new, layout, ready.time), flat=False))
     time = replace(
         ready.time,
