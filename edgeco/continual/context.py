@@ -186,15 +186,15 @@ class Context:
 
     def unchanged(self, nodes: dict[int, fx.Node], timeline: Timeline) -> Value | list[Value]:
         """The clip operator as it is, on arguments of the clip network's own shape."""
-        target = self.node.target
-        packet = getattr(target, "overloadpacket", None)
+        packet = getattr(self.node.target, "overloadpacket", None)
         args = []
         for name, value in self.args.items():
             if packet in VIEWS and name in ("size", "shape"):
                 args.append(marked(self.shape, self.builder.batch).sizes())
             else:
                 args.append(self._literal(value, nodes))
-        node = self._emit_by_schema(args)
+        # A window need not lie in memory as the clip does, so that a view of it may have to copy.
+        node = self.builder.call(aten.reshape.default, *args) if packet is aten.view else self._emit_by_schema(args)
         results = self.node.meta["val"]
         if isinstance(results, Tensor):
             return Value(Kind.WINDOW, marked(tuple(results.shape), self.builder.batch), node, timeline)

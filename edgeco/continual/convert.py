@@ -215,8 +215,33 @@ class _Walk:
                 f"{op_name(node)} at {where(node)}: this constant cannot be computed ahead ({error}). Please report it."
             ) from error
         if isinstance(made, Tensor):
-            return Value(Kind.CONSTANT, plain(made.shape), tensor=made)
+            return self._of_any_row(node, made)
         return [Value(Kind.CONSTANT, plain(t.shape), tensor=t) for t in made]
+
+    def _of_any_row(self, node: fx.Node, made: Tensor) -> Value:
+        """A constant whose rows and another axis became one: as one row if all are alike, else spread over all rows."""
+        shape = shape_of(node) or ()
+        batch = self.clip.batch
+        merged = [i for i, n in enumerate(shape) if is_batch(n, batch) and n > batch and made.shape[i] == n // batch]
+        for axis in merged:
+            first = made.narrow(axis, 0, 1)
+            if bool((made == first).all()):
+                made = first
+            elif axis == 0:
+                return self._spread(made)
+            else:
+                raise ConversionError(
+                    f"{op_name(node)} at {where(node)}: a constant differs along an axis other than the first that rows "
+                    "are merged into. Merge rows into the first axis, with rows outermost."
+                )
+        return Value(Kind.CONSTANT, plain(made.shape), tensor=made)
+
+    def _spread(self, made: Tensor) -> Value:
+        rows = self.builder.batch_size()
+        node = self.builder.weight(made[None])
+        node = self.builder.call(torch.ops.aten.expand.default, node, [rows, *made.shape])
+        node = self.builder.call(torch.ops.aten.reshape.default, node, [-1, *made.shape[1:]])
+        return Value(Kind.CONSTANT, marked((self.clip.batch * made.shape[0], *made.shape[1:]), self.clip.batch), node)
 
     def _static(self, node: fx.Node) -> Value | list[Value]:
         """An operator on inputs that have no time: the same at every step."""

@@ -109,9 +109,9 @@ OVER_TIME: dict[str, tuple[str, str, str]] = {
     "slicing.pad": ("what lies before the first element, a constant or copies of it", "unpadded", "none"),
     "slicing.cat": ("padding by constants; of several streams a live window", "unpadded; exact", "none; mirror"),
     "slicing.stack": ("of several streams a live window", "exact", "mirror"),
-    "slicing.slice_scatter": ("the parts around, joined with what is written", "as concatenation", "as concatenation"),
-    "slicing.select_scatter": ("the parts around, joined with what is written", "as concatenation", "as concatenation"),
-    "slicing.copy": _FREE,
+    "writing.slice_scatter": ("the parts around, joined with what is written", "as concatenation", "as concatenation"),
+    "writing.select_scatter": ("the parts around, joined with what is written", "as concatenation", "as concatenation"),
+    "writing.copy": _FREE,
 }
 """What a rule makes of its operators where they run over the axis of time: form, exactness, storage."""
 

@@ -186,7 +186,7 @@ def _export(
     args = () if by_name else tuple(made.values())
     kwargs = made if by_name else {}
     try:
-        with _quiet():
+        with _quiet(), _masks_taken_as_given():
             exported = torch.export.export(net, args, kwargs, strict=False)
             # Making the graph functional costs as much as tracing it; most networks need no such thing.
             table = _decompositions(exported.graph, known)
@@ -231,6 +231,24 @@ def _quiet() -> Iterator[None]:
     finally:
         for logger, level in zip(loggers, before, strict=True):
             logger.setLevel(level)
+
+
+@contextlib.contextmanager
+def _masks_taken_as_given() -> Iterator[None]:
+    """PyTorch's encoders look into a mask, to leave it out where it is the causal one; a trace has no numbers to see.
+
+    The answers are the same with the mask put in, so that is what is traced.
+    """
+    layers = torch.nn.modules.transformer
+    before = getattr(layers, "_detect_is_causal_mask", None)
+    if before is None:
+        yield
+        return
+    layers._detect_is_causal_mask = lambda mask, is_causal=None, size=None: bool(is_causal)
+    try:
+        yield
+    finally:
+        layers._detect_is_causal_mask = before
 
 
 def _explain(error: Exception) -> str:

@@ -302,3 +302,80 @@ def test_logits_of_three_hundred_in_the_causal_form(causal: bool) -> None:
         expected = net.head(net.encoder(long))
     assert (query @ key.transpose(1, 2)).abs().max() > 300
     assert given.isfinite().all() and relative(given, expected[:, -given.shape[1] :]) < 1e-4
+
+
+@pytest.mark.parametrize("hint", [{}, {"is_causal": True}, {"is_causal": False}])
+def test_a_causal_mask_with_or_without_its_hint(hint: dict[str, bool]) -> None:
+    """Without it PyTorch's encoder looks into the mask, which a trace cannot."""
+
+    class Masked(Encoder):
+        def __init__(self) -> None:
+            super().__init__(2)
+            self.register_buffer("mask", nn.Transformer.generate_square_subsequent_mask(TOKENS))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.head(self.encoder(x, mask=self.mask, **hint)[:, -1])
+
+    net = Masked().double().eval()
+    program = converted(net, exact=True)
+    long = recording(2, 6 * TOKENS, WIDTH)
+    with torch.no_grad():
+        expected = torch.stack([net(long[:, i : i + TOKENS]) for i in range(5 * TOKENS + 1)], 1)
+    assert program.exactness == "exact" and relative(program.forward_steps(long), expected) < 1e-12
+    assert torch.nn.modules.transformer._detect_is_causal_mask.__module__ == "torch.nn.modules.transformer"
+
+
+class Merged(nn.Module):
+    """Heads merged into the rows, with a constant that is the same for all heads or another for each."""
+
+    def __init__(self, slopes: bool) -> None:
+        super().__init__()
+        torch.manual_seed(8)
+        self.project, self.slopes = nn.Linear(WIDTH, 3 * WIDTH), slopes
+
+    def forward(self, x: Tensor) -> Tensor:
+        rows, length, heads = x.shape[0], x.shape[1], 2
+        q, k, v = (
+            part.reshape(rows, length, heads, -1).transpose(1, 2).reshape(rows * heads, length, -1)
+            for part in self.project(x).chunk(3, -1)
+        )
+        age = (torch.arange(length)[:, None] - torch.arange(length)).abs()
+        slope = torch.tensor([0.5, -0.25 if self.slopes else 0.5], dtype=x.dtype)
+        bias = (slope[:, None, None] * age).expand(rows, heads, length, length).reshape(rows * heads, length, length)
+        mixed = torch.softmax(q @ k.transpose(1, 2) + bias, -1) @ v
+        return mixed.reshape(rows, heads, length, -1).transpose(1, 2).reshape(rows, length, -1)[:, -1]
+
+
+@pytest.mark.parametrize("slopes", [True, False])
+def test_constants_of_heads_that_are_merged_into_the_rows(slopes: bool) -> None:
+    net = Merged(slopes).double().eval()
+    program = converted(net)
+    for rows in (1, 4):
+        long = recording(rows, 6 * TOKENS, WIDTH)
+        program.clean_state()
+        with torch.no_grad():
+            expected = torch.stack([net(long[:, i : i + TOKENS]) for i in range(5 * TOKENS + 1)], 1)
+        assert program.exactness == "exact" and relative(program.forward_steps(long), expected) < 1e-12
+    assert max(differences(net.float(), (TOKENS, WIDTH), 1, steps=100, rows=3).values()) < 1e-4
+
+
+class PartlyHidden(nn.Module):
+    """The same two tokens of every clip are padding."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(9)
+        self.attention = nn.MultiheadAttention(WIDTH, 2, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = torch.tensor([True] * 2 + [False] * (TOKENS - 2)).expand(x.shape[0], TOKENS)
+        return self.attention(x, x, x, key_padding_mask=hidden)[0][:, -1]
+
+
+def test_a_constant_padding_mask() -> None:
+    net = PartlyHidden().double().eval()
+    program = converted(net)
+    long = recording(3, 6 * TOKENS, WIDTH)
+    with torch.no_grad():
+        expected = torch.stack([net(long[:, i : i + TOKENS]) for i in range(5 * TOKENS + 1)], 1)
+    assert relative(program.forward_steps(long), expected) < 1e-12

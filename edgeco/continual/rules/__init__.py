@@ -18,6 +18,7 @@ from edgeco.continual.rules import (
     shape,
     slicing,
     transposed,
+    writing,
 )
 
 __all__ = [
@@ -38,4 +39,5 @@ __all__ = [
     "shape",
     "slicing",
     "transposed",
+    "writing",
 ]

@@ -5,12 +5,13 @@ from __future__ import annotations
 import bisect
 import itertools
 import operator
+from dataclasses import replace
 from typing import Any
 
 import torch
 
 from edgeco.continual.builder import aten
-from edgeco.continual.context import Context, constant, is_batch
+from edgeco.continual.context import Context, constant
 from edgeco.continual.registry import rule
 from edgeco.continual.rules.pointwise import time_offset, with_summaries, without_time
 from edgeco.continual.rules.shape import viewed
@@ -19,7 +20,7 @@ from edgeco.graph.layout import Layout, marked
 from edgeco.graph.timeline import Border
 
 
-def _bounds(start: int | None, end: int | None, size: int) -> tuple[int, int]:
+def bounds(start: int | None, end: int | None, size: int) -> tuple[int, int]:
     first = 0 if start is None else start + size if start < 0 else start
     last = size if end is None else end + size if end < 0 else end
     return min(max(first, 0), size), min(max(last, 0), size)
@@ -33,7 +34,7 @@ def slice_(ctx: Context) -> Value | list[Value]:
         return ctx.window()
     axis = ctx.args["dim"] % value.layout.rank
     size = value.layout.shape[axis]
-    start, end = _bounds(ctx.args["start"], ctx.args["end"], size)
+    start, end = bounds(ctx.args["start"], ctx.args["end"], size)
     step = ctx.args["step"]
     return part(ctx, value, axis, start, end, step)
 
@@ -47,23 +48,39 @@ def part(ctx: Context, value: Value, axis: int, start: int, end: int, step: int 
     if found is not None:
         return found
     if axis == value.layout.batch:
-        known = _alike_in_all_rows(ctx, value)
-        if known is not None:
-            return known
+        alike = _alike_in_all_rows(ctx, value)
+        if alike is not None:
+            return alike
         ctx.refuse("it picks rows of the batch", "Each row is a stream of its own: keep axis 0 whole.")
     if axis == value.layout.time:
         if value.layout.pure_time is None:
             ctx.refuse("it cuts an axis that time is merged into", "Slice before merging time into another axis.")
         if end - start <= step:  # one element, which a stream has at every step
             step, end = 1, start + 1
-        value = ctx.ready(value) if step > 1 else value
-        cut = ctx.strided(value.time.cut(start, size - end, step))
-        if step > 1:
-            ctx.note(cut, f"one element of {step}")
-        return ctx.stream(ctx.builder.node(value), value.layout.with_size(axis, cut.length), cut)
+        return _part_in_time(ctx, value, axis, start, end, step)
     count = -(-(end - start) // step)
     node = ctx.builder.call(aten.slice.Tensor, ctx.builder.node(value), value.layout.step_axis(axis), start, end, step)
     return ctx.stream(node, value.layout.with_size(axis, count), value.time)
+
+
+def _part_in_time(ctx: Context, value: Value, axis: int, start: int, end: int, step: int) -> Value:
+    """Elements of the stream, renumbered; of a concatenation along another axis its parts are, too."""
+    whole = ctx.ready(value) if step > 1 else value
+    time = ctx.strided(whole.time.cut(start, value.layout.shape[axis] - end, step))
+    if step > 1:
+        ctx.note(time, f"one element of {step}")
+    made = ctx.stream(ctx.builder.node(whole), value.layout.with_size(axis, time.length), time)
+    if step > 1:
+        return made
+    parts = None
+    if value.joined is not None and value.joined[0] != axis and all(known(p) for p in value.joined[1]):
+        parts = (value.joined[0], tuple(cut(ctx, p, axis, start, end) for p in value.joined[1]))
+    return replace(made, joined=parts, origin=(value, axis, start, end))
+
+
+def known(value: Value) -> bool:
+    """Whether a value is more than a part of a whole."""
+    return value.node is not None or value.tensor is not None
 
 
 def _joined_part(ctx: Context, value: Value, axis: int, start: int, end: int) -> Value | None:
@@ -74,8 +91,7 @@ def _joined_part(ctx: Context, value: Value, axis: int, start: int, end: int) ->
     for joined in value.joined[1]:
         size = joined.layout.shape[axis]
         if at <= start and end <= at + size:
-            known = joined.node is not None or joined.tensor is not None
-            return _cut(ctx, joined, axis, start - at, end - at) if known else None
+            return cut(ctx, joined, axis, start - at, end - at) if known(joined) else None
         at += size
     return None
 
@@ -197,10 +213,10 @@ def cat(ctx: Context) -> Value | list[Value]:
     """Concatenation: along time of a stream and constants it is padding; along another axis streams are aligned."""
     values: list[Value] = ctx.args["tensors"]
     axis = ctx.args["dim"] % len(ctx.shape)
-    return _joined(ctx, values, axis)
+    return join(ctx, values, axis)
 
 
-def _joined(ctx: Context, values: list[Value], axis: int) -> Value | list[Value]:
+def join(ctx: Context, values: list[Value], axis: int) -> Value | list[Value]:
     if any(v.kind is Kind.WINDOW for v in values):
         return _joined_windows(ctx, values)
     streams = [v for v in values if v.kind is Kind.STREAM]
@@ -208,7 +224,7 @@ def _joined(ctx: Context, values: list[Value], axis: int) -> Value | list[Value]
         return values[0]
     offset = time_offset(streams)
     if any(v.layout.time == axis for v in streams) or offset is None:
-        return _along_time(ctx, values, axis)
+        return along_time(ctx, values, axis)
     if ctx.uneven(streams):
         return ctx.window("each element meets the summary of its own clip")
     if any(v.layout.batch == axis for v in streams):
@@ -229,7 +245,7 @@ def _joined_windows(ctx: Context, values: list[Value], why: str | None = None) -
     return ctx.unchanged(nodes, timeline)
 
 
-def _along_time(ctx: Context, values: list[Value], axis: int) -> Value | list[Value]:
+def along_time(ctx: Context, values: list[Value], axis: int) -> Value | list[Value]:
     streams = [i for i, v in enumerate(values) if v.kind is Kind.STREAM]
     fills = {v.uniform for i, v in enumerate(values) if i not in streams}
     alone = len(streams) == 1 and values[streams[0]].layout.pure_time is not None
@@ -277,29 +293,10 @@ def stack(ctx: Context) -> Value | list[Value]:
     if any(v.kind is not Kind.STREAM for v in values):
         return ctx.window()
     axis = ctx.args["dim"] % len(ctx.shape)
-    return _joined(ctx, [viewed(ctx, v, v.layout.insert(axis)) for v in values], axis)
+    return join(ctx, [viewed(ctx, v, v.layout.insert(axis)) for v in values], axis)
 
 
-@rule(aten.slice_scatter)
-def slice_scatter(ctx: Context) -> Value | list[Value]:
-    """Writing into a slice, as in-place assignments become: the parts around the slice, joined with what is written."""
-    base, source = ctx.args["self"], ctx.args["src"]
-    axis = ctx.args["dim"] % len(ctx.shape)
-    size = ctx.shape[axis]
-    start, end = _bounds(ctx.args["start"], ctx.args["end"], size)
-    if ctx.args["step"] != 1 or Kind.WINDOW in (base.kind, source.kind):
-        return (
-            ctx.window("writing into a slice with a step")
-            if source.kind is not Kind.CONSTANT or base.kind is not Kind.CONSTANT
-            else base
-        )
-    if (start, end) == (0, size):
-        return source  # type: ignore[no-any-return]
-    parts = [_cut(ctx, base, axis, 0, start), source, _cut(ctx, base, axis, end, size)]
-    return _joined(ctx, [p for p in parts if p.layout.shape[axis]], axis)
-
-
-def _cut(ctx: Context, value: Value, axis: int, start: int, end: int) -> Value:
+def cut(ctx: Context, value: Value, axis: int, start: int, end: int) -> Value:
     if value.kind is Kind.STREAM and end > start:
         return part(ctx, value, axis, start, end)
     if (start, end) == (0, value.layout.shape[axis]):
@@ -308,36 +305,3 @@ def _cut(ctx: Context, value: Value, axis: int, start: int, end: int) -> Value:
         return Value(value.kind, value.layout.with_axis(axis, ()).with_size(axis, 0), value.node, value.timeline)
     made = value.tensor.narrow(axis, start, end - start)
     return Value(Kind.CONSTANT, value.layout.with_axis(axis, ()).with_size(axis, end - start), tensor=made)
-
-
-@rule(aten.select_scatter)
-def select_scatter(ctx: Context) -> Value | list[Value]:
-    """Writing into one position of an axis, as ``y[:, 0] = …`` becomes."""
-    base, source = ctx.args["self"], ctx.args["src"]
-    axis = ctx.args["dim"] % len(ctx.shape)
-    size = ctx.shape[axis]
-    index = ctx.args["index"] % size
-    if Kind.WINDOW in (base.kind, source.kind):
-        return ctx.window()
-    if axis == base.layout.batch:
-        ctx.refuse("it writes into one row of the batch", "Each row is a stream of its own: write into all rows alike.")
-    if source.kind is Kind.STREAM:
-        lifted = viewed(ctx, source, source.layout.insert(axis))
-    elif source.tensor is not None:
-        lifted = constant(source.tensor.unsqueeze(axis))
-    else:
-        return ctx.window("writing a value that is not known")
-    parts = [_cut(ctx, base, axis, 0, index), lifted, _cut(ctx, base, axis, index + 1, size)]
-    return _joined(ctx, [p for p in parts if p.layout.shape[axis]], axis)
-
-
-@rule(aten.copy)
-def copy(ctx: Context) -> Value | list[Value]:
-    """Assignment to a whole tensor: what is assigned, spread where it is a constant."""
-    source: Value = ctx.args["src"]
-    if source.layout.shape == ctx.shape or source.kind is Kind.WINDOW:
-        return source
-    if source.tensor is None:
-        ctx.refuse("it assigns a smaller tensor", "Expand the right-hand side to the shape it is assigned to.")
-    sizes = [1 if is_batch(n, ctx.builder.batch) else n for n in ctx.shape]
-    return constant(source.tensor.expand(sizes))

@@ -1,0 +1,66 @@
+"""Writing in place along time and along channels: temporal shifts as they are published, and other orders."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from engine_parity import differences
+from streaming import assert_streams, assert_windows
+from torch import Tensor, nn
+
+
+class Shift(nn.Module):
+    """A temporal shift module (Lin et al., 2019) between two convolutions, in one of its spellings."""
+
+    def __init__(self, spelling: str, pooled: bool) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.a, self.b = nn.Conv2d(2, 8, 3, padding=1), nn.Conv2d(8, 3, 3, padding=1)
+        self.spelling, self.pooled = spelling, pooled
+
+    def shift(self, x: Tensor, frames: int) -> Tensor:
+        total, channels, height, width = x.size()
+        x = x.view(total // frames, frames, channels, height, width)
+        fold = channels // 4
+        if self.spelling == "joined":
+            left, right, rest = x.split([fold, fold, channels - 2 * fold], 2)
+            none = torch.zeros_like(x[:, :1, :fold])
+            out = torch.cat([torch.cat([left[:, 1:], none], 1), torch.cat([none, right[:, :-1]], 1), rest], 2)
+        else:
+            out = torch.zeros_like(x)
+            if self.spelling == "rest first":
+                out[:, :, 2 * fold :] = x[:, :, 2 * fold :]
+            out[:, :-1, :fold] = x[:, 1:, :fold]
+            out[:, 1:, fold : 2 * fold] = x[:, :-1, fold : 2 * fold]
+            if self.spelling == "published":
+                out[:, :, 2 * fold :] = x[:, :, 2 * fold :]
+        return out.view(total, channels, height, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        rows, frames = x.shape[:2]
+        y = self.b(self.shift(torch.relu(self.a(x.flatten(0, 1))), frames))
+        y = y.mean((2, 3)).view(rows, frames, -1)
+        return y.amax(1) if self.pooled else y
+
+
+@pytest.mark.parametrize("spelling", ["published", "rest first", "joined"])
+def test_temporal_shift(spelling: str) -> None:
+    program = assert_streams(Shift(spelling, pooled=False), (8, 2, 5, 5), time_dim=1)
+    assert (program.receptive_field, program.delay) == (3, 1)
+    assert all("window" not in note.form for note in program.report)
+    assert max(differences(Shift(spelling, pooled=True).float(), (8, 2, 5, 5), 1, steps=100, rows=2).values()) < 1e-4
+
+
+class Overwritten(nn.Module):
+    """What was written is written over: the last frame's place, a channel in the middle of a clip."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = x * 2
+        y[:, 1, 2:5] = x[:, 0, 1:4]
+        y[:, :, -1] = 0.0
+        y[:, 2:] += x[:, :1]
+        return y.sum(2)
+
+
+def test_writing_into_the_middle_of_a_clip_takes_a_window() -> None:
+    assert_windows(Overwritten(), (4, 8))
