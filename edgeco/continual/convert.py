@@ -231,7 +231,7 @@ class _Walk:
                 return self._spread(made)
             else:
                 raise ConversionError(
-                    f"{op_name(node)} at {where(node)}: a constant differs along an axis other than the first that rows "
+                    f"{op_name(node)} at {where(node)}: a constant differs along an axis but the first that rows "
                     "are merged into. Merge rows into the first axis, with rows outermost."
                 )
         return Value(Kind.CONSTANT, plain(made.shape), tensor=made)
