@@ -18,6 +18,8 @@ from edgeco.graph.timeline import Exactness, Timeline, merged
 from edgeco.graph.trace import op_name, shape_of, where
 
 Exact = Literal["interior", "clip"]
+SAME_ROWS = (aten.cat, aten.stack, aten.slice_scatter, aten.select_scatter)
+"""Operators that do not broadcast their operands."""
 VIEWS = (aten.view, aten.reshape, aten._unsafe_view, aten.expand)
 
 
@@ -163,6 +165,8 @@ class Context:
         streams = [v for v in self.values if v.kind is not Kind.CONSTANT]
         delay = max(self._window_delay(v) for v in streams)
         nodes = {id(v): self._as_window(v, delay) for v in streams}
+        if getattr(self.node.target, "overloadpacket", None) in SAME_ROWS:
+            nodes |= self._in_every_row()
         timeline = merged([self._window_time(v) for v in streams], delay, 1)
         if any(v.kind is Kind.STREAM and v.time.length > 1 for v in streams):
             self.note(
@@ -170,11 +174,24 @@ class Context:
             )
         return nodes, timeline
 
+    def _in_every_row(self) -> dict[int, fx.Node]:
+        """Known constants repeated for every row, by their id."""
+        found = {}
+        for node in self.node.all_input_nodes:
+            value, shape = self.lookup(node), shape_of(node) or ()
+            if value.tensor is None or tuple(value.tensor.shape) == shape:
+                continue
+            sizes = [self._literal(size, {}) for size in shape]
+            found[id(value)] = self.builder.call(aten.expand.default, self.builder.node(value), sizes)
+        return found
+
     def _window_delay(self, value: Value) -> int:
+        value = value if value.inside is None else value.inside[0]
         return value.time.computable + (value.time.rate * (value.time.length - 1) if value.kind is Kind.STREAM else 0)
 
     def _window_time(self, value: Value) -> Timeline:
         """Timeline of a stream read as windows: numbered by the window's first element."""
+        value = value if value.inside is None else value.inside[0]
         if value.kind is Kind.WINDOW:
             return value.time
         return value.time.windowed(value.time.length, value.time.delay + value.time.rate * (value.time.length - 1))
@@ -182,7 +199,12 @@ class Context:
     def _as_window(self, value: Value, delay: int) -> fx.Node:
         if value.kind is Kind.WINDOW:
             return self.builder.at(value, delay)
-        return self.builder.window(value, delay)
+        if value.inside is None:
+            return self.builder.window(value, delay)
+        inside, front, back, number = value.inside  # a window has two ends, and what the clip network puts around them
+        assert inside.layout.time is not None
+        pads = [0, 0] * (inside.layout.rank - 1 - inside.layout.time) + [front, back]
+        return self.builder.call(aten.pad.default, self.builder.window(inside, delay), pads, "constant", number)
 
     def unchanged(self, nodes: dict[int, fx.Node], timeline: Timeline) -> Value | list[Value]:
         """The clip operator as it is, on arguments of the clip network's own shape."""

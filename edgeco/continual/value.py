@@ -34,6 +34,7 @@ class Value:
         tensor: the contents of a constant known at conversion (a batch axis has size 1).
         joined: the axis this value was concatenated along, and its parts, so that a slice may find a part again; one
             without node and tensor is known as a part of the whole only.
+        inside: what lies between explicit padding along time: the value, elements before and after, and their number.
         origin: the value of which this is a slice along time, the axis, and where it begins and ends there.
     """
 
@@ -43,6 +44,7 @@ class Value:
     timeline: Timeline | None = None
     tensor: Tensor | None = None
     joined: tuple[int, tuple[Value, ...]] | None = None
+    inside: tuple[Value, int, int, float] | None = None
     origin: tuple[Value, int, int, int] | None = None
 
     @property

@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 from engine_parity import differences
-from streaming import assert_streams, assert_windows
+from streaming import assert_streams, assert_windows, recording, relative
 from torch import Tensor, nn
+
+import edgeco
 
 
 class Shift(nn.Module):
@@ -64,3 +66,56 @@ class Overwritten(nn.Module):
 
 def test_writing_into_the_middle_of_a_clip_takes_a_window() -> None:
     assert_windows(Overwritten(), (4, 8))
+
+
+class Kept(nn.Module):
+    """Every state of a loop, written into its place."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(1)
+        self.mix = nn.Linear(3, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out, state = torch.zeros_like(x), torch.zeros_like(x[:, :, 0])
+        for t in range(x.shape[2]):
+            state = torch.tanh(self.mix(state) + x[:, :, t])
+            out[:, :, t] = state
+        return out
+
+
+class OneMoreKey(nn.Module):
+    """Attention to a key of zeros behind the clip's own, which is no frame that is still to come."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(2)
+        self.attention = nn.MultiheadAttention(4, 2, batch_first=True, add_zero_attn=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.attention(x, x, x)[0][:, -1]
+
+
+@pytest.mark.parametrize(
+    ("net", "clip", "time_dim", "exact"),
+    [
+        (Shift("published", pooled=True), (8, 2, 5, 5), 1, "clip"),
+        (Shift("joined", pooled=True), (8, 2, 5, 5), 1, "clip"),
+        (Kept(), (3, 6), 2, "clip"),
+        (OneMoreKey(), (7, 4), 1, False),
+        (OneMoreKey(), (7, 4), 1, True),
+    ],
+)
+def test_what_is_put_around_a_clip_stays_with_it(
+    net: nn.Module, clip: tuple[int, ...], time_dim: int, exact: bool | str
+) -> None:
+    net = net.double().eval()
+    program = edgeco.convert(net, torch.zeros(1, *clip).double(), time_dim=time_dim, exact=exact)
+    length = clip[time_dim - 1]
+    shape = [2, *clip]
+    shape[time_dim] = 6 * length
+    long = recording(*shape)
+    given = program.forward_steps(long)
+    with torch.no_grad():
+        expected = torch.stack([net(long.narrow(time_dim, i, length)) for i in range(5 * length + 1)], 1)
+    assert program.exactness == "exact" and relative(given, expected) < 1e-12

@@ -73,7 +73,17 @@ def viewed(ctx: Context, value: Value, layout: Layout) -> Value:
     node = ctx.builder.node(value)
     if layout.step.shape != value.layout.step.shape:
         node = ctx.builder.call(aten.reshape.default, node, layout.step.sizes())
-    return ctx.stream(node, layout, value.time)
+    return _still_inside(value, ctx.stream(node, layout, value.time))
+
+
+def _still_inside(value: Value, made: Value) -> Value:
+    """The same numbers in other axes, explicit padding and what it surrounds told apart as before."""
+    axis = made.layout.pure_time
+    if value.inside is None or axis is None:
+        return made
+    inner, front, back, number = value.inside
+    layout = made.layout.with_axis(axis, (Factor(inner.time.length, "time"),))
+    return replace(made, inside=(Value(Kind.STREAM, layout, made.node, inner.timeline), front, back, number))
 
 
 def _unfolded_frame(ctx: Context, value: Value, axis: int, layout: Layout) -> Value:
@@ -109,7 +119,7 @@ def permute(ctx: Context) -> Value | list[Value]:
     node = ctx.builder.node(value)
     if steps != sorted(steps):
         node = ctx.builder.call(aten.permute.default, node, steps)
-    return ctx.stream(node, value.layout.permute(order), value.time)
+    return _still_inside(value, ctx.stream(node, value.layout.permute(order), value.time))
 
 
 @rule(aten.squeeze)

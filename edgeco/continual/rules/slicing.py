@@ -16,7 +16,7 @@ from edgeco.continual.registry import rule
 from edgeco.continual.rules.pointwise import time_offset, with_summaries, without_time
 from edgeco.continual.rules.shape import viewed
 from edgeco.continual.value import Kind, Value
-from edgeco.graph.layout import Layout, marked
+from edgeco.graph.layout import Layout
 from edgeco.graph.timeline import Border
 
 
@@ -130,6 +130,8 @@ def select(ctx: Context) -> Value | list[Value]:
 
 def _picked(ctx: Context, value: Value, axis: int, index: int) -> Value:
     picked = part(ctx, value, axis, index, index + 1)
+    if picked.tensor is not None:
+        return constant(picked.tensor.select(axis, 0))
     return viewed(ctx, picked, picked.layout.drop([axis]))
 
 
@@ -205,7 +207,9 @@ def _pad_time(ctx: Context, value: Value, pair: tuple[int, int], number: Border)
     if front > 0 or back > 0:
         ends = ("copies of the first element", "of the last") if number == "first" else (f"elements of {number:g}", "")
         ctx.note(time, f"{max(front, 0)} {ends[0]} before, {max(back, 0)} {ends[1]}".rstrip() + " after")
-    return ctx.stream(ctx.builder.node(value), value.layout.with_size(axis, time.length), time)
+    made = ctx.stream(ctx.builder.node(value), value.layout.with_size(axis, time.length), time)
+    alone = value.time.border is None and front >= 0 and back >= 0 and number != "first"
+    return replace(made, inside=(value, front, back, float(number))) if alone else made
 
 
 @rule(aten.cat)
@@ -218,7 +222,7 @@ def cat(ctx: Context) -> Value | list[Value]:
 
 def join(ctx: Context, values: list[Value], axis: int) -> Value | list[Value]:
     if any(v.kind is Kind.WINDOW for v in values):
-        return _joined_windows(ctx, values)
+        return ctx.window()
     streams = [v for v in values if v.kind is Kind.STREAM]
     if len(values) == 1:
         return values[0]
@@ -233,24 +237,12 @@ def join(ctx: Context, values: list[Value], axis: int) -> Value | list[Value]:
     return Value(Kind.STREAM, layout, node, time, joined=(axis, tuple(values)))
 
 
-def _joined_windows(ctx: Context, values: list[Value], why: str | None = None) -> Value | list[Value]:
-    """The clip operator on live windows, constants repeated for every row, as concatenation does not broadcast."""
-    nodes, timeline = ctx.windows(why)
-    builder, batch = ctx.builder, marked(ctx.shape, ctx.builder.batch).batch
-    for value in values:
-        if value.kind is Kind.CONSTANT and batch is not None and value.layout.shape[batch] == 1:
-            sizes: list[Any] = list(value.layout.shape)
-            sizes[batch] = builder.call(operator.mul, builder.batch_size(), ctx.shape[batch] // builder.batch)
-            nodes[id(value)] = builder.call(aten.expand.default, builder.node(value), sizes)
-    return ctx.unchanged(nodes, timeline)
-
-
 def along_time(ctx: Context, values: list[Value], axis: int) -> Value | list[Value]:
     streams = [i for i, v in enumerate(values) if v.kind is Kind.STREAM]
     fills = {v.uniform for i, v in enumerate(values) if i not in streams}
     alone = len(streams) == 1 and values[streams[0]].layout.pure_time is not None
-    if not alone or len(fills) != 1 or None in fills:
-        return _joined_windows(ctx, values, "a concatenation along time")
+    if not alone or len(fills) != 1 or None in fills or ctx.exact == "clip":
+        return ctx.window("a concatenation along time")
     front = sum(v.layout.shape[axis] for v in values[: streams[0]])
     back = sum(v.layout.shape[axis] for v in values[streams[0] + 1 :])
     return _pad_time(ctx, values[streams[0]], (front, back), fills.pop())  # type: ignore[arg-type]

@@ -23,7 +23,7 @@ def slice_scatter(ctx: Context) -> Value | list[Value]:
     start, end = bounds(ctx.args["start"], ctx.args["end"], size)
     if ctx.args["step"] != 1 or Kind.WINDOW in (base.kind, source.kind):
         return (
-            ctx.window("writing into a slice with a step")
+            ctx.window("writing into a slice")
             if source.kind is not Kind.CONSTANT or base.kind is not Kind.CONSTANT
             else base
         )
@@ -72,7 +72,7 @@ def _part_by_part(ctx: Context, base: Value, source: Value, axis: int, start: in
         (cut(ctx, base, along, low, high), cut(ctx, source, along, low, high))
         for low, high in itertools.pairwise(sorted(edges))
     ]
-    if not all(_simple(b, s, axis, start, end) for b, s in pairs):
+    if ctx.exact == "clip" or not all(_simple(b, s, axis, start, end) for b, s in pairs):
         return None
     made = join(ctx, [_written(ctx, b, s, axis, start, end) for b, s in pairs], along)
     return made if isinstance(made, Value) else None
@@ -109,7 +109,7 @@ def select_scatter(ctx: Context) -> Value | list[Value]:
     size = ctx.shape[axis]
     index = ctx.args["index"] % size
     if Kind.WINDOW in (base.kind, source.kind):
-        return ctx.window()
+        return ctx.window("writing into one position")
     if axis == base.layout.batch:
         ctx.refuse("it writes into one row of the batch", "Each row is a stream of its own: write into all rows alike.")
     if source.kind is Kind.STREAM:
