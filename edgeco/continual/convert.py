@@ -159,7 +159,7 @@ class _Walk:
         made = self.builder.frame(item.name, layout)
         if item.time_dim is None:
             return Value(Kind.CONSTANT, layout, made)
-        return Value(Kind.STREAM, layout, made, Timeline(self.clip.length))
+        return Value(Kind.STREAM, layout, made, Timeline(self.clip.length // item.rate, item.rate, room=item.rate - 1))
 
     def _operator(self, node: fx.Node) -> Value | list[Value]:
         picked = getitem_source(node)
@@ -174,18 +174,28 @@ class _Walk:
             known = all(isinstance(v, Value) and v.tensor is not None for v in arguments)
             return self._fold(node) if known else self._static(node)
         context = Context(self.builder, node, self.lookup, self.report, self.pool_windows.get(node), self.exact)
-        rule = find(node.target)
         packet = getattr(node.target, "overloadpacket", None)
         by_row = packet in (*RECURRENT, torch.ops.aten.cat)  # which need a constant for every row
         if all(v.kind is not Kind.STREAM for v in context.values) and not by_row:
             return context.window()
-        if rule is None:
-            context.refuse(
-                "it has no step form",
-                "Use operators listed as supported, move it out of the network, or give it a rule with edgeco.rule.",
-            )
+        return self._by_rule(context)
+
+    def _by_rule(self, context: Context) -> Value | list[Value]:
+        """What the operator's rule makes of it; where that refuses and windows are wanted, a live window."""
+        node, noted = context.node, len(self.report)
+        rule = find(node.target)
         try:
+            if rule is None:
+                context.refuse(
+                    "it has no step form",
+                    "Use operators listed as supported, move it out of the network, or give it a rule: edgeco.rule.",
+                )
             return rule(context)
+        except UnsupportedOperator:
+            if self.exact is None or op_name(node) in _UNSTEADY or not op_name(node).startswith("aten."):
+                raise
+            del self.report[noted:]
+            return context.window("it has no step form")  # whether it mixes rows, `check_rows` sees
         except EdgecoError:
             raise
         except Exception as error:
@@ -202,10 +212,7 @@ class _Walk:
                 return self.lookup(value).tensor
             return value // self.clip.batch if is_batch(value, self.clip.batch) else value
 
-        if "rand" in op_name(node) or "dropout" in op_name(node):
-            raise UnsupportedOperator(
-                op_name(node), "it draws random numbers", where(node), "Take it out of evaluation."
-            )
+        self._refuse_chance(node)
         args = fx.node.map_aggregate((node.args, node.kwargs), single)
         try:
             with torch.no_grad():
@@ -243,8 +250,16 @@ class _Walk:
         node = self.builder.call(torch.ops.aten.reshape.default, node, [-1, *made.shape[1:]])
         return Value(Kind.CONSTANT, marked((self.clip.batch * made.shape[0], *made.shape[1:]), self.clip.batch), node)
 
+    def _refuse_chance(self, node: fx.Node) -> None:
+        """Random numbers have no place in a trace; dropout in evaluation draws none."""
+        if "rand" in op_name(node) or (op_name(node) in _DROPOUT and node.args[2]):
+            raise UnsupportedOperator(
+                op_name(node), "it draws random numbers", where(node), "Take it out of evaluation."
+            )
+
     def _static(self, node: fx.Node) -> Value | list[Value]:
         """An operator on inputs that have no time: the same at every step."""
+        self._refuse_chance(node)
         context = Context(self.builder, node, self.lookup, self.report, None)
         made = context.unchanged({}, Timeline(1))
         several = made if isinstance(made, list) else [made]
@@ -347,6 +362,20 @@ def _answer(name: str, value: Value, delay: int) -> Answer:
 def warm_from(answers: Sequence[Answer]) -> int:
     """Step from which every answer rests on a whole receptive field of real frames."""
     return max(max(t.receptive_field - 1, t.past + t.delay, t.starts_at) for t in (a.timeline for a in answers))
+
+
+_DROPOUT = {f"aten.{name}dropout" for name in ("", "feature_", "alpha_", "feature_alpha_")}
+_UNSTEADY = _DROPOUT | {
+    f"aten.{name}"
+    for name in (
+        "batch_norm",
+        "native_batch_norm",
+        "_native_batch_norm_legit",
+        "_native_batch_norm_legit_functional",
+        "_batch_norm_with_update_functional",
+    )
+}
+"""Operators that are refused also behind a live window: in training they are no function of their input."""
 
 
 def _summarises(node: fx.Node) -> bool:

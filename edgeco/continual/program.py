@@ -20,7 +20,7 @@ from edgeco.continual.convert import StepGraph, convert_graph, trace_network, wa
 from edgeco.continual.history import History, Mark
 from edgeco.errors import FrameError, SpecError
 from edgeco.graph.timeline import worst
-from edgeco.graph.trace import Clip, TimeDims
+from edgeco.graph.trace import Clip, ClipInput, TimeDims
 
 Elements = tuple[Tensor, ...]
 """A history's elements, newest first, each (rows, *shape)."""
@@ -180,17 +180,18 @@ class StepProgram(nn.Module):
             pad_end: end the recording after the last frame, as the clip network pads it; the state is not kept.
         """
         clips = self._frames(frames, named, whole=True)
-        timed = next((c.shape[i.time_dim] for c, i in zip(clips, self.inputs, strict=True) if i.time_dim is not None))
+        timed = max(c.shape[i.time_dim] for c, i in zip(clips, self.inputs, strict=True) if i.time_dim and i.rate == 1)
         state = self._state
         if state is None:
-            first = (_frame(c, i.time_dim, 0) for c, i in zip(clips, self.inputs, strict=True))
+            first = (_frame(c, i, 0, 0) for c, i in zip(clips, self.inputs, strict=True))
             state = self.begin(list(first)) if timed else self.initial_state(clips[0].shape[0])
         recording = state.steps + timed if pad_end else None
         kept: list[list[Tensor]] = [[] for _ in self.answers]
         with torch.no_grad():
             for step in range(timed + (self._tail(recording) if recording is not None else 0)):
-                one = [_frame(c, i.time_dim, min(step, timed - 1)) for c, i in zip(clips, self.inputs, strict=True)]
                 before = state.steps
+                at = before - max(0, step - (timed - 1))
+                one = [_frame(c, i, at, before - step) for c, i in zip(clips, self.inputs, strict=True)]
                 answers, state = self.step(one, state, recording)
                 for answer, made, known in zip(self.answers, answers, kept, strict=True):
                     ended = recording is not None and before >= answer.timeline.ends_at(recording)
@@ -289,8 +290,14 @@ def _reads(history: History, elements: Elements) -> dict[str, Tensor]:
     return {history.inputs[0]: torch.stack(elements[::-1])}
 
 
-def _frame(clip: Tensor, time_dim: int | None, step: int) -> Tensor:
-    return clip if time_dim is None else clip.select(time_dim, step)
+def _frame(clip: Tensor, item: ClipInput, step: int, first: int) -> Tensor:
+    """An input's frame at a step, of frames that begin with step `first`; between two of a slow input any will do."""
+    if item.time_dim is None:
+        return clip
+    index = min(step // item.rate - -(-first // item.rate), clip.shape[item.time_dim] - 1)
+    if index < 0:  # none has come yet, and none is due
+        return clip.new_zeros([n for axis, n in enumerate(clip.shape) if axis != item.time_dim])
+    return clip.select(item.time_dim, index)
 
 
 def _stack(answer: Any, made: list[Tensor]) -> Tensor | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import logging
+import math
 import operator
 import re
 import warnings
@@ -35,12 +36,18 @@ TimeDims = int | None | Sequence[int | None] | Mapping[str, int | None]
 
 @dataclass
 class ClipInput:
-    """One tensor the network takes."""
+    """One tensor the network takes.
+
+    Attributes:
+        time_dim: the axis of time, or None.
+        rate: steps from one of its frames to the next; 1 for the input that has most of them.
+    """
 
     name: str
     shape: tuple[int, ...]
     dtype: torch.dtype
     time_dim: int | None
+    rate: int = 1
 
 
 @dataclass
@@ -130,11 +137,17 @@ def _check_inputs(tensors: Sequence[Any], named: Sequence[tuple[str, int | None]
             dim %= value.ndim
             lengths.add(value.shape[dim])
         inputs.append(ClipInput(name, tuple(value.shape), value.dtype, dim))
-    if len(lengths) != 1:
+    if not lengths:
+        raise SpecError("No clip input has a time axis; time_dim says which axis counts frames.")
+    length = max(lengths)
+    if not all(lengths) or any(length % n for n in lengths):
         raise SpecError(
-            f"All clip inputs with a time axis must have one number of frames; given: {sorted(lengths) or 'none'}."
+            f"Clip inputs with a time axis must have one number of frames, or fewer by a whole factor; "
+            f"given: {sorted(lengths)}. Cut them to multiples, or slice the slow one from the fast inside the network."
         )
-    return inputs, lengths.pop()
+    for item in inputs:
+        item.rate = 1 if item.time_dim is None else length // item.shape[item.time_dim]
+    return inputs, length
 
 
 def trace(net: nn.Module, clip: Clip, time_dim: TimeDims = 2, known: Callable[[Any], bool] | None = None) -> ClipGraph:
@@ -181,7 +194,7 @@ def _export(
             shape = list(item.shape)
             shape[0] = batch
             if item.time_dim is not None:
-                shape[item.time_dim] = length
+                shape[item.time_dim] = length // item.rate
             made[item.name] = torch.empty(shape, dtype=item.dtype)
     args = () if by_name else tuple(made.values())
     kwargs = made if by_name else {}
@@ -332,12 +345,13 @@ def _second_trace(
     length: int,
     known: Callable[[Any], bool] | None,
 ) -> tuple[ClipGraph | None, str]:
+    longer = length + 3 * math.lcm(*(item.rate for item in inputs))
     try:
-        exported = _export(net, inputs, by_name, batch, length + 3, known)
+        exported = _export(net, inputs, by_name, batch, longer, known)
     except ConversionError as error:
         reason = str(error).split(": ", 2)[-1].split(". Call it", 1)[0].split(". Its forward", 1)[0]
-        return None, f"the network does not accept {length + 3} frames ({reason[:120]})"
-    return _collect(exported, inputs, batch, length + 3), ""
+        return None, f"the network does not accept {longer} frames ({reason[:120]})"
+    return _collect(exported, inputs, batch, longer), ""
 
 
 def _confirm(found: ClipGraph, longer: ClipGraph) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from engine_parity import differences
@@ -113,3 +115,69 @@ def test_what_reads_backwards_is_refused_or_recomputed() -> None:
         expected = torch.stack([net(long[:, :, i : i + 8]) for i in range(53)], 1)
     assert torch.allclose(program.forward_steps(long), expected, atol=1e-12)
     assert max(differences(Reversed(), (3, 8), steps=100, exact="interior").values()) < 1e-4
+
+
+@pytest.mark.parametrize("layer", [nn.AdaptiveAvgPool1d(4), nn.AdaptiveMaxPool1d(4)], ids=["mean", "max"])
+def test_pooling_to_a_divisor_strides(layer: nn.Module) -> None:
+    torch.manual_seed(6)
+    before = nn.Conv1d(2, 3, 3, padding=1)
+    program = edgeco.convert(nn.Sequential(before, layer).double().eval(), torch.zeros(1, 2, 12).double())
+    long = torch.randn(2, 2, 90).double()
+    pool = F.avg_pool1d if isinstance(layer, nn.AdaptiveAvgPool1d) else F.max_pool1d
+    with torch.no_grad():
+        expected = pool(before(long), 3, 3)
+    assert (program.stride, program.exactness) == (3, "unpadded")
+    assert torch.allclose(program.forward_steps(long, pad_end=True), expected, atol=1e-12)
+
+
+class PooledToFive(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(4)
+        self.head = nn.Linear(10, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(F.adaptive_avg_pool1d(x, 5).flatten(1))
+
+
+def test_pooling_to_any_other_length_takes_a_live_window() -> None:
+    assert_windows(PooledToFive(), (2, 12))
+
+
+class Learned(nn.Module):
+    """A learned query and dropout, which evaluation has none of, weigh a clip."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(5)
+        self.query, self.drop = nn.Parameter(torch.randn(3)), nn.Dropout(0.5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.mean(2) * self.drop(self.query)
+
+
+def test_dropout_of_what_has_no_time() -> None:
+    assert_windows(Learned(), (3, 8))
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda x: F.interpolate(x, size=5, mode="linear").flatten(1),
+        lambda x: F.interpolate(x, scale_factor=2.0, mode="linear", align_corners=True).amax(2),
+        lambda x: torch.fft.rfft(x, dim=2).abs().sum(2),
+        lambda x: F.pad(x, (2, 2), mode="circular").unfold(2, 4, 4).prod(3).sum(2),
+    ],
+    ids=["resized", "corners", "spectrum", "circular"],
+)
+def test_what_is_refused_of_a_stream_may_be_had_of_a_live_window(use: Callable[[Tensor], Tensor]) -> None:
+    class Net(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return use(torch.tanh(x))
+
+    with pytest.raises(edgeco.EdgecoError):
+        edgeco.convert(Net().eval(), torch.zeros(1, 3, 8))
+    program = edgeco.convert(Net().eval(), torch.zeros(1, 3, 8).double(), exact=True)
+    long = torch.randn(2, 3, 60).double()
+    expected = torch.stack([Net()(long[:, :, i : i + 8]) for i in range(53)], 1)
+    assert program.exactness == "exact" and torch.allclose(program.forward_steps(long), expected, atol=1e-12)

@@ -258,10 +258,18 @@ def _adaptive(ctx: Context, kind: str) -> Value | list[Value]:
     if (time is not None and time < first) or (not in_batch(value) and time is None):
         return ctx.window("pooling whose channels hold time")
     length = None if time is None else _size(ctx)[time]
-    if time is not None and length not in (1, value.time.length):
-        ctx.refuse(f"pooling {value.time.length} elements of time to {length}", "Pool time to 1, or keep its length.")
+    several = length not in (None, 1, value.time.length)
+    if several and value.time.length % (length or 1):
+        return ctx.window(f"{value.time.length} elements of time pooled to {length}")
     space = [i for i in range(first, value.layout.rank) if i != time]
     frames = _adapt_frame(ctx, value, space, kind)
+    if several:
+        assert time is not None and length is not None
+        size = value.time.length // length
+        taps = Taps(size, size)
+        node, timeline = _over(ctx, frames, taps, length, kind)
+        ctx.note(timeline, f"{kind} of {taps.text.replace('tap', 'element')}")
+        return ctx.stream(node, frames.layout.with_size(time, length), timeline)
     return over_time(ctx, frames, kind) if length == 1 else frames
 
 
