@@ -61,6 +61,11 @@ def test_the_wheel_holds_every_module_and_its_marker(wheel: Path) -> None:
     assert sources | {"edgeco/py.typed"} <= names(wheel)
 
 
+def test_the_wheel_holds_every_device_profile(wheel: Path) -> None:
+    data = {str(path.relative_to(ROOT)) for path in (ROOT / "edgeco/devices").rglob("*.toml")}
+    assert len(data) > 3 and data <= names(wheel)
+
+
 @pytest.mark.parametrize("member", SHIPPED)
 def test_the_wheel_holds_the_shipped_network(wheel: Path, member: str) -> None:
     """Also what .gitignore would hide from the backend."""
@@ -82,7 +87,7 @@ def test_the_wheel_installs_the_command_and_the_licence(wheel: Path) -> None:
 def test_the_base_is_the_run_side(project: Any) -> None:
     """A robot installs neither torch nor onnx, and OpenCV only if it asks for it."""
     base = {name(requirement) for requirement in project["dependencies"]}
-    assert base == {"click", "msgspec", "numpy", "onnxruntime", "rich", "safetensors"}
+    assert base == {"click", "msgspec", "numpy", "onnxruntime", "rich", "safetensors", "tomli"}
     extras = project["optional-dependencies"]
     assert {"torch", "onnx"} <= {name(requirement) for requirement in extras["build"]}
     assert {name(requirement) for requirement in extras["camera"]} == {"opencv-python"}
