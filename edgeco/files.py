@@ -26,6 +26,18 @@ _ADVICE = {
 }
 
 
+CACHE = "EDGECO_CACHE"
+"""Environment variable that names the folder for what can be made again."""
+
+
+def cache_folder() -> Path:
+    """Folder for what can be made again: ``EDGECO_CACHE``, else ``edgeco`` in the user's cache; it may not exist."""
+    given = os.environ.get(CACHE)
+    if given:
+        return Path(given).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "edgeco"
+
+
 @contextlib.contextmanager
 def replace_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     """Open a temporary file beside ``path`` that becomes ``path`` when the block ends well.
