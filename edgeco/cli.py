@@ -198,6 +198,55 @@ def bench(bundle: Path, engine: str, threads: int | None, steps: int, as_json: b
 
 
 @main.command()
+@click.argument("name", required=False)
+@_JSON
+def devices(name: str | None, as_json: bool) -> None:
+    """Say which device this is, and which there are profiles of.
+
+    With a NAME, show all that is known of that device and what each figure rests on.
+    """
+    import msgspec
+
+    from edgeco.devices.catalogue import find_profile, profiles
+    from edgeco.devices.detect import detect
+    from edgeco.show.console import console, print_json
+    from edgeco.show.devices import show_devices, show_profile
+
+    if name is not None:
+        profile = find_profile(name)
+        if as_json:
+            print_json(profile)
+        else:
+            show_profile(profile, console())
+        return
+    device = detect()
+    if as_json:
+        print_json({"this": device.to_json(), "devices": msgspec.to_builtins(profiles())})
+    else:
+        show_devices(device, profiles(), console())
+
+
+@main.command()
+@_JSON
+def doctor(as_json: bool) -> None:
+    """Look at what is installed here, and say what to do about it.
+
+    OpenCV and its GStreamer, ONNX Runtime, TensorRT, the CUDA driver, power mode, memory and the cache. Each library is
+    asked in a process of its own. Ends with 4 if something is wrong.
+    """
+    from edgeco.devices.doctor import examine
+    from edgeco.show.console import console, print_json
+    from edgeco.show.devices import show_examination
+
+    examination = examine()
+    if as_json:
+        print_json(examination.to_json())
+    else:
+        show_examination(examination, console())
+    examination.check()
+
+
+@main.command()
 @_engine_options
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="What the scene looks like.")
 @_JSON

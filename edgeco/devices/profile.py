@@ -16,7 +16,7 @@ VersionText = Annotated[str, msgspec.Meta(pattern=r"^\d+(\.\d+){0,3}$")]
 BASES: dict[str, str] = {
     "vendor": "stated by the vendor",
     "derived": "follows from a stated figure",
-    "bound": "an upper bound: the figure of the whole module",
+    "bound": "an upper bound",
     "unchecked": "general knowledge, not checked again",
 }
 """What each basis of a figure means."""
@@ -67,6 +67,7 @@ class Profile(Record, frozen=True):
     bandwidth: Figure | None = None
     rates: dict[Precision, Figure] = {}
     jetpack: Range | None = None
+    """Versions that the vendor has for it."""
     tensorrt: Range | None = None
     """Versions that edgeco can use on it."""
     dla: Annotated[int, msgspec.Meta(ge=0)] = 0
