@@ -154,6 +154,21 @@ class Golden(Record, frozen=True):
     """Distinct frames; one per step if None."""
 
 
+class Layer(Record, frozen=True):
+    """What one kernel of an engine at its best does in a step, for one stream; counted in numbers, not bytes."""
+
+    op: str
+    """The operator that leads it, as the builder names it; informative."""
+    macs: Count
+    reads: Count
+    """Numbers read that other layers or histories hold; those of the frame are not counted."""
+    writes: Count
+    weights: Count
+    """Numbers of weights read: once, however many streams step together."""
+    steps: tuple[Count, ...] = (0,)
+    """Those of the stride's steps in which it runs."""
+
+
 class Costs(Record, frozen=True):
     """Multiply-accumulates and bytes, as counted by ``edgeco.graph.cost``."""
 
@@ -161,6 +176,8 @@ class Costs(Record, frozen=True):
     clip_macs: Count
     step_macs: Count
     state_bytes: Count
+    layers: tuple[Layer, ...] = ()
+    """In the order of the graph; empty where the builder did not count them."""
 
 
 class Member(Record, frozen=True):

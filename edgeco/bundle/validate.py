@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 
 from edgeco.bundle.archive import MANIFEST
 from edgeco.bundle.limits import (
@@ -56,6 +57,7 @@ def validate(manifest: Manifest) -> None:
     for name, variant in manifest.variants.items():
         _check_variant(name, variant, manifest)
     _check_golden(manifest)
+    _check_layers(manifest)
     for name, member in manifest.members.items():
         _require(bool(_HASH.fullmatch(member.sha256)), f"the hash of member {shown(name)} is not a sha256")
 
@@ -224,3 +226,16 @@ def _check_golden(manifest: Manifest) -> None:
     _require(held, f"the golden frames are in member {shown(golden.member)}, which the bundle does not hold")
     enough = golden.steps >= needed
     _require(enough, f"the golden frames have {golden.steps} steps; the first valid answer needs {needed}")
+
+
+def _check_layers(manifest: Manifest) -> None:
+    layers, stride = manifest.costs.layers, manifest.timeline.stride
+    for layer in layers:
+        _require(_plain(layer.op), "a layer's operator is empty, too long or has control characters")
+        steps = layer.steps
+        rising = bool(steps) and all(a < b for a, b in pairwise(steps)) and steps[-1] < stride
+        _require(rising, f"layer {shown(layer.op)} runs in steps {steps} of a stride of {stride}")
+    total = sum(layer.macs * len(layer.steps) for layer in layers) // stride
+    counted = manifest.costs.step_macs
+    fits = not layers or total == counted
+    _require(fits, f"its layers have {total} multiply-accumulates a step, its costs {counted}")

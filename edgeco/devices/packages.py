@@ -54,7 +54,8 @@ def install(libraries: Iterable[str], l4t: str | None) -> str:
         libraries: names of shared libraries.
         l4t: a Jetson's Linux, where the driver's library comes with the board.
     """
-    wanted, unknown = [], []
+    wanted: list[str] = []
+    unknown: list[str] = []
     for library in libraries:
         if library.startswith("libcuda.so"):
             wanted.append("nvidia-l4t-cuda" if l4t is not None else "nvidia-driver")

@@ -17,7 +17,7 @@ from edgeco.continual.convert import StepGraph, warm_from
 from edgeco.continual.history import History
 from edgeco.errors import ConversionError, SpecError
 from edgeco.export.onnx import Exported
-from edgeco.graph.cost import layer_costs, total_macs
+from edgeco.graph.cost import fused_layers, layer_costs, total_macs
 from edgeco.spec import BuildSpec
 
 _DTYPES = {torch.float32: "float32", torch.float16: "float16", torch.int8: "int8", torch.uint8: "uint8"}
@@ -116,6 +116,7 @@ def manifest_of(
             clip_macs=clip_macs,
             step_macs=step_macs(step),
             state_bytes=state,
+            layers=layer_records(step),
         ),
         members={},
         preprocessing=preprocessing,
@@ -137,6 +138,27 @@ def step_layers(step: StepGraph) -> list[dict[str, Any]]:
     turns = Counter(node.name for nodes in due for node in nodes)
     layers = layer_costs(step.module.graph, step.clip.batch)
     return [{"op": layer.op, "macs": layer.macs * turns[layer.name] // len(step.schedule)} for layer in layers]
+
+
+def layer_records(step: StepGraph) -> tuple[records.Layer, ...]:
+    """What each kernel of a step costs, and in which steps it runs."""
+    due = [
+        {node.name for node in step.phases[number].module.graph.nodes} if number is not None else set()
+        for number in step.schedule
+    ]
+    frames = [item.name for item in step.clip.inputs]
+    return tuple(
+        records.Layer(
+            op=layer.op.removeprefix("aten."),
+            macs=layer.macs,
+            reads=layer.reads,
+            writes=layer.writes,
+            weights=layer.weights,
+            steps=steps,
+        )
+        for layer in fused_layers(step.module.graph, step.clip.batch, frames)
+        if (steps := tuple(place for place, names in enumerate(due) if layer.nodes[0] in names))
+    )
 
 
 def history_bytes(history: History) -> int:

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 from toy_bundle import toy_manifest
 
-from edgeco.bundle.manifest import Input, Member, Output, Preprocessing, Read
+from edgeco.bundle.manifest import Input, Layer, Member, Output, Preprocessing, Read
 from edgeco.bundle.validate import state_bytes, validate
 from edgeco.errors import BundleError
 
@@ -45,6 +45,13 @@ def variant(name: str = "fp32", **changes: Any) -> Any:
     return changed(variants={name: msgspec.structs.replace(toy_manifest().variants["fp32"], **changes)})
 
 
+LAYER = Layer(op="conv2d", macs=3, reads=6, writes=3, weights=3)
+
+
+def layered(*layers: Layer, **costs: Any) -> Any:
+    return changed(costs=msgspec.structs.replace(toy_manifest().costs, layers=layers, **costs))
+
+
 def even(**changes: Any) -> Any:
     """A history of another storage than slots, under an even period."""
     kept = msgspec.structs.replace(toy_manifest().histories[0], reads=WHOLE, **changes)
@@ -68,6 +75,14 @@ GOOD = {
     "lowest border": history(border=-3.4028234663852886e38),
     "copies of the first element": history(before="first", starts_at=2),
     "integer border": history(dtype="uint8", border=128.0),
+    "layers": layered(msgspec.structs.replace(LAYER, macs=2), msgspec.structs.replace(LAYER, op="mul", macs=1)),
+    "layers of some steps": changed(
+        timeline=msgspec.structs.replace(toy_manifest().timeline, stride=3),
+        variants={"fp32": msgspec.structs.replace(toy_manifest().variants["fp32"], graphs=("graphs/fp32.onnx",) * 3)},
+        costs=msgspec.structs.replace(
+            toy_manifest().costs, layers=(msgspec.structs.replace(LAYER, macs=5, steps=(0, 2)),)
+        ),
+    ),
     "scalar answer": changed(
         outputs=(SCORE, msgspec.structs.replace(SCORE, name="energy", shape=(), valid_from=0, delay=0))
     ),
@@ -170,6 +185,11 @@ BAD = {
         changed(golden=msgspec.structs.replace(toy_manifest().golden, steps=2)),
         "have 2 steps; the first valid answer needs 3",
     ),
+    "layers beside the costs": (layered(LAYER, LAYER), "have 6 multiply-accumulates a step, its costs 3"),
+    "layer beyond the stride": (layered(msgspec.structs.replace(LAYER, steps=(1,))), r"in steps \(1,\) of a stride"),
+    "layer of no step": (layered(msgspec.structs.replace(LAYER, steps=())), "of a stride of 1"),
+    "layer twice in a step": (layered(msgspec.structs.replace(LAYER, steps=(0, 0))), "of a stride of 1"),
+    "layer without a name": (layered(msgspec.structs.replace(LAYER, op="\x1b")), "a layer's operator"),
     "hash": (toy_manifest(members=MEMBERS | {"a": Member(size=1, sha256="0" * 63)}), "member 'a' is not a sha256"),
 }
 
