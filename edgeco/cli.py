@@ -183,11 +183,42 @@ def inspect(bundle: Path, as_json: bool) -> None:
 @_BUNDLE
 @_engine_options
 @click.option("--steps", type=click.IntRange(min=1), default=200, show_default=True, help="Steps that are timed.")
+@click.option("--estimate", is_flag=True, help="Run nothing: give the least time a step can take on a GPU.")
+@click.option("--device", metavar="NAME", help="The device to estimate for; this one if not given.")
+@click.option("--streams", type=click.IntRange(min=1), default=64, show_default=True, help="Most streams estimated.")
+@click.option("--launch", type=click.FloatRange(min=0), metavar="US", help="Microseconds of an empty kernel.  [2]")
 @_JSON
-def bench(bundle: Path, engine: str, threads: int | None, steps: int, as_json: bool) -> None:
-    """Time BUNDLE on this device, on its own golden frames."""
-    from edgeco.runtime import bench as library
+def bench(
+    bundle: Path,
+    engine: str,
+    threads: int | None,
+    steps: int,
+    estimate: bool,
+    device: str | None,
+    streams: int,
+    launch: float | None,
+    as_json: bool,
+) -> None:
+    """Time BUNDLE on this device, on its own golden frames.
+
+    With --estimate nothing is run: the floor of a step's latency is computed from the bundle's costs and the figures of
+    a device, which need not be at hand.
+    """
     from edgeco.show.console import console, print_json
+
+    if estimate:
+        from edgeco.devices.estimate import estimate_bundle
+        from edgeco.show.estimate import show_estimate
+
+        floors = estimate_bundle(bundle, device, streams, launch * 1e-6 if launch is not None else None)
+        if as_json:
+            print_json(floors.to_json())
+        else:
+            show_estimate(floors, console())
+        return
+    if device is not None:
+        raise click.UsageError("--device is for --estimate: without it, this device is timed.")
+    from edgeco.runtime import bench as library
     from edgeco.show.measures import show_bench
 
     report = library.bench(bundle, engine=engine, threads=threads, steps=steps)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
@@ -58,3 +59,32 @@ def test_doctor_ends_with_4_where_something_is_wrong(monkeypatch: pytest.MonkeyP
     assert result.stderr.startswith("edgeco: error: something is wrong with ") and "OpenCV" in result.stderr
     as_json = call("doctor", "--json")
     assert as_json.exit_code == 4 and json.loads(as_json.stdout)["passed"] is False
+
+
+SHIPPED = str(Path(__file__).parents[1] / "edgeco" / "models" / "bundles" / "camera-motion.edgeco")
+
+
+class TestEstimate:
+    def test_the_shipped_network_on_a_board_that_is_not_here(self) -> None:
+        result = call("bench", SHIPPED, "--estimate", "--device", "orin-nano", "--streams", "4")
+        assert (result.exit_code, result.stderr) == (0, "")
+        shown = " ".join(result.stdout.split())
+        assert "camera_motion on jetson-orin-nano-8gb: floor of a step" in shown
+        for part in ("fp32 1", "fp16 4", "int8 2", "Dearest of", "Assumed", "68 GB/s (stated by the vendor)"):
+            assert part in shown, part
+
+    def test_json(self) -> None:
+        given = ("bench", SHIPPED, "--estimate", "--device", "thor", "--streams", "8", "--launch", "5", "--json")
+        facts = json.loads(call(*given).stdout)
+        assert facts["launch"] == 5e-6
+        assert [f["streams"] for f in facts["floors"] if f["precision"] == "fp16"] == [1, 2, 4, 8]
+        assert sum(kernel["macs"] for kernel in facts["kernels"]["fp16"]) == 5_315_072
+
+    def test_a_device_alone_is_a_usage_error(self) -> None:
+        result = call("bench", SHIPPED, "--device", "thor")
+        assert result.exit_code == 2 and "--device is for --estimate" in result.stderr
+
+    @pytest.mark.parametrize("name", ["xavier", "cpu", "none-such"])
+    def test_what_cannot_be_estimated_is_one_sentence(self, name: str) -> None:
+        result = call("bench", SHIPPED, "--estimate", "--device", name)
+        assert result.exit_code == 2 and len(result.stderr.splitlines()) == 1
