@@ -12,7 +12,7 @@ import os
 import platform
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 import numpy as np
@@ -25,6 +25,8 @@ from edgeco.bundle.manifest import SCHEMA_VERSION, Manifest, Preprocessing
 from edgeco.continual.convert import StepGraph, convert_graph, trace_network
 from edgeco.continual.gate import gate
 from edgeco.continual.program import StepProgram, exact_mode
+from edgeco.devices.catalogue import find_profile
+from edgeco.devices.target import check_fits, target_of
 from edgeco.errors import CheckFailed, SpecError, WriteError
 from edgeco.export.check import rollout
 from edgeco.export.compare import Comparison
@@ -35,7 +37,7 @@ from edgeco.export.package import check_labels, manifest_of, members_of, outputs
 from edgeco.export.widen import widen_depthwise
 from edgeco.factory import carried_fields, find_factory, load_weights, make_network
 from edgeco.graph.cost import layer_costs
-from edgeco.spec import BuildSpec, make_spec, read_labels
+from edgeco.spec import BuildSpec, Variant, make_spec, read_labels
 
 ENGINE_TOLERANCE = 1e-4
 """Likewise between the exported graph in ONNX Runtime and the torch runner."""
@@ -59,6 +61,7 @@ class BuildReport:
         folded_norms: batch norms folded into convolutions.
         widened_depthwise: depthwise convolutions widened with zero channels to whole blocks.
         clip_layers, step_layers: multiply-accumulates per layer.
+        target: the device it was built for and what suits it, None if none was named.
     """
 
     name: str
@@ -78,6 +81,7 @@ class BuildReport:
     lines: list[dict[str, Any]] = field(default_factory=list)
     clip_layers: list[dict[str, Any]] = field(default_factory=list)
     step_layers: list[dict[str, Any]] = field(default_factory=list)
+    target: dict[str, Any] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Plain data."""
@@ -94,7 +98,10 @@ def resolve(fields: dict[str, Any]) -> tuple[BuildSpec, Any]:
     if "model" not in given:
         raise SpecError("No model was given; name one, as in 'edgeco build net.py:make -o net.edgeco'.")
     factory = find_factory(str(given["model"]))
-    spec = make_spec({**carried_fields(factory), **given})
+    fields = {**carried_fields(factory), **given}
+    if "device" in fields:
+        fields = _for_device(fields)
+    spec = make_spec(fields)
     if spec.clip is None:
         raise SpecError(
             "The clip's shape is not known: give --clip, as 3,16,112,112 for channels, frames, height, width."
@@ -105,6 +112,14 @@ def resolve(fields: dict[str, Any]) -> tuple[BuildSpec, Any]:
             f"time_dim {spec.time_dim} does not fit clips of shape (batch, {', '.join(map(str, spec.clip))})."
         )
     return spec, factory
+
+
+def _for_device(fields: dict[str, Any]) -> dict[str, Any]:
+    """The fields with those that follow from the device; what it cannot do is refused before all else."""
+    asked = fields.get("precision", ())
+    target = target_of(find_profile(str(fields["device"])), [asked] if isinstance(asked, str) else asked)
+    built = [name for name in get_args(Variant) if name in ("fp32", target.precision)]
+    return {"precision": built, **fields, "device": target.device}
 
 
 def build(
@@ -147,6 +162,8 @@ def build(
     manifest = manifest_of(
         work.name, spec, work.graph, work.preprocessing, labels, work.parameters(), macs, _provenance(spec)
     )
+    if spec.device is not None:
+        check_fits(find_profile(spec.device), manifest)
     engine_difference = _engine_gate(exported, manifest, frames, answers)
     report = work.report(str(out), manifest, step_difference, engine_difference)
     say("writing the bundle")
@@ -301,6 +318,7 @@ class _Work:
             lines=[{**asdict(note), "where": _short(note.where)} for note in self.graph.report],
             clip_layers=[{**asdict(c), "where": _short(c.where)} for c in self.clip_layers],
             step_layers=step_layers(self.graph),
+            target=manifest.provenance.get("target"),
         )
 
 
@@ -373,4 +391,5 @@ def _provenance(spec: BuildSpec) -> dict[str, Any]:
         "python": platform.python_version(),
         "spec": fields,
         "schema": SCHEMA_VERSION,
+        **({} if spec.device is None else {"target": msgspec.to_builtins(target_of(find_profile(spec.device)))}),
     }

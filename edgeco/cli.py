@@ -59,6 +59,7 @@ def main() -> None:
 @click.option("--exact", type=click.Choice(["interior", "clip"]), help="Recompute what would stream differently.")
 @click.option("--start", type=click.Choice(["zeros", "replicate"]), help="What lies before a stream's first frame.")
 @click.option("--gated", is_flag=True, default=None, help="Put the start-up into the graph, for other hosts.")
+@click.option("--device", metavar="NAME", help="The device it is for ('edgeco devices'); refuses what that cannot do.")
 @click.option("--seed", type=int, help="Seed of the golden frames.")
 @_JSON
 def build(out: Path, config: Path | None, arguments: tuple[str, ...], as_json: bool, **flags: object) -> None:

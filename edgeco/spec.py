@@ -14,6 +14,8 @@ from edgeco.bundle.limits import MAX_NAME
 from edgeco.errors import SpecError
 
 Size = Annotated[int, msgspec.Meta(ge=1)]
+Variant = Literal["fp32"]
+"""Numeric forms that can be built."""
 
 
 class BuildSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -60,15 +62,18 @@ class BuildSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     """What lies before a stream's first frame: nothing, as the clip network pads it, or that frame, for ever."""
     gated: bool = False
     """Put the start-up into the graph, for hosts other than edgeco's own that only feed states back."""
-    precision: tuple[Literal["fp32"], ...] = ("fp32",)
+    precision: tuple[Variant, ...] = ("fp32",)
+    device: str | None = None
+    """The device it is for, by a name of ``edgeco devices``; what that cannot do is refused."""
     golden: Size = 16
     """Steps kept as golden frames after the first valid answer."""
     seed: int = 0
     """Seed of the golden frames."""
 
 
-CARRIED = tuple(f for f in BuildSpec.__struct_fields__ if f not in ("model", "arguments", "golden", "seed"))
-"""Fields a factory may carry as attributes."""
+_OWN = ("model", "arguments", "device", "golden", "seed")
+CARRIED = tuple(f for f in BuildSpec.__struct_fields__ if f not in _OWN)
+"""Fields a factory may carry as attributes: not its device, which to PyTorch is where its tensors lie."""
 
 
 def read_spec(path: str | os.PathLike[str]) -> dict[str, Any]:

@@ -401,3 +401,45 @@ def test_a_saved_program_with_a_dynamic_batch(tmp_path: Path) -> None:
     frames = torch.randn(8, 3, 12, 16, generator=torch.Generator().manual_seed(6))
     model = edgeco.load(tmp_path / "net.edgeco", threads=1)
     assert_streams(model, list(frames.numpy()), sliding(net, frames, 6))
+
+
+class TestDevices:
+    def test_the_target_is_in_the_manifest_and_in_the_report(self, made: Any) -> None:
+        report, model = made("SensorNet", device="Orin Nano")
+        target = model.manifest.provenance["target"]
+        assert target["device"] == report.target["device"] == "jetson-orin-nano-8gb"
+        assert (target["precision"], target["typings"], target["opset"]) == ("fp16", ["weak", "strong"], 17)
+        assert target["tensorrt"] == {"first": "8.6", "last": "10.16"}
+        assert model.manifest.provenance["spec"]["device"] == "jetson-orin-nano-8gb"
+
+    def test_without_a_device_there_is_no_target(self, made: Any) -> None:
+        report, model = made("SensorNet")
+        assert report.target is None and "target" not in model.manifest.provenance
+
+    def test_layers_are_in_the_manifest(self, made: Any) -> None:
+        _, model = made("SensorNet")
+        costs = model.manifest.costs
+        assert costs.layers and sum(layer.macs for layer in costs.layers) == costs.step_macs
+
+    @pytest.mark.parametrize(
+        ("fields", "said"),
+        [
+            ({"device": "jetson-nano"}, "Nothing can be built for Jetson Nano: its last JetPack is 4.6"),
+            ({"device": "orin-nanno"}, "There is no device 'orin-nanno'; did you mean orin-nano"),
+            ({"device": "orin-nano", "precision": ["fp8"]}, "Jetson Orin Nano 8 GB does not compute in fp8"),
+            ({"device": "cpu", "precision": "int8"}, "A processor does not compute in int8"),
+        ],
+    )
+    def test_what_the_device_cannot_do_is_refused_first(
+        self, made: Any, tmp_path: Path, fields: dict[str, Any], said: str
+    ) -> None:
+        with pytest.raises(SpecError, match=said) as caught:
+            made("SensorNet", **fields)
+        one_sentence(caught.value)
+        assert not (tmp_path / "SensorNet.edgeco").exists()
+
+    def test_a_networks_own_device_is_another_matter(self) -> None:
+        """PyTorch modules often carry the place of their tensors under that name."""
+        from edgeco.spec import CARRIED
+
+        assert "device" not in CARRIED

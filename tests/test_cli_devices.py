@@ -76,7 +76,7 @@ class TestEstimate:
     def test_json(self) -> None:
         given = ("bench", SHIPPED, "--estimate", "--device", "thor", "--streams", "8", "--launch", "5", "--json")
         facts = json.loads(call(*given).stdout)
-        assert facts["launch"] == 5e-6
+        assert facts["launch"] == pytest.approx(5e-6)
         assert [f["streams"] for f in facts["floors"] if f["precision"] == "fp16"] == [1, 2, 4, 8]
         assert sum(kernel["macs"] for kernel in facts["kernels"]["fp16"]) == 5_315_072
 
@@ -88,3 +88,10 @@ class TestEstimate:
     def test_what_cannot_be_estimated_is_one_sentence(self, name: str) -> None:
         result = call("bench", SHIPPED, "--estimate", "--device", name)
         assert result.exit_code == 2 and len(result.stderr.splitlines()) == 1
+
+
+def test_building_for_a_device_that_cannot_be_served(tmp_path: Path) -> None:
+    pytest.importorskip("torch", reason="building needs torch")
+    result = call("build", "camera-motion", "-o", str(tmp_path / "net.edgeco"), "--device", "tx2")
+    assert result.exit_code == 2 and "Nothing can be built for Jetson TX2" in result.stderr
+    assert len(result.stderr.splitlines()) == 1 and not list(tmp_path.iterdir())

@@ -108,7 +108,9 @@ def estimate(
     assert profile.bandwidth is not None
     layers = (*manifest.costs.layers, *_copies(manifest))
     stride, bandwidth = manifest.timeline.stride, profile.bandwidth.value * 1e9
-    floors, kernels, notes = [], {}, []
+    floors: list[Floor] = []
+    kernels: dict[str, tuple[Kernel, ...]] = {}
+    notes: list[str] = []
     for precision in (p for p in SIZES if p in profile.precisions):
         known = _rate(profile, precision)
         if known is None:

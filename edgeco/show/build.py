@@ -70,9 +70,20 @@ def report_tables(report: Mapping[str, Any]) -> list[Table]:
         "norms folded": report["folded_norms"],
         "depthwise convolutions widened": report.get("widened_depthwise", 0),
     }
+    if report.get("target"):
+        values["built for"] = _target(report["target"])
     if report.get("pinned"):
         values["clip length"] = f"pinned: {report['pinned']}"
     return [facts("Conversion", values), _lines(report["lines"]), _layers(report["step_layers"])]
+
+
+def _target(target: Mapping[str, Any]) -> str:
+    limits = target["tensorrt"]
+    if limits is None:
+        return f"{target['device']}: {target['precision']}"
+    typings = " and ".join(target["typings"])
+    between = f"{limits['first'] or '…'} – {limits['last'] or '…'}"
+    return f"{target['device']}: {target['precision']} unless told, TensorRT {between} ({typings} typing)"
 
 
 def _lines(lines: list[Mapping[str, Any]]) -> Table:
