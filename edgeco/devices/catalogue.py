@@ -45,7 +45,7 @@ def read_profiles(data: bytes, name: str) -> tuple[Profile, ...]:
     """
     try:
         found = msgspec.toml.decode(data, type=_File).device
-    except ModuleNotFoundError as error:
+    except ImportError as error:
         raise SpecError("Reading device profiles on Python 3.10 needs tomli: pip install tomli") from error
     except (msgspec.MsgspecError, ValueError) as error:
         raise SpecError(f"The device profiles of {name} cannot be read: {error}.") from error

@@ -48,7 +48,7 @@ def _missing_libraries(spec: Any, error: str) -> list[str]:
     place = Path(spec.origin)
     folder = place.parent
     for library in [place] if place.suffix == ".so" else sorted(folder.rglob("*.so*"))[:64]:
-        ran = subprocess.run(["ldd", str(library)], capture_output=True, text=True, check=False)
+        ran = subprocess.run(["ldd", str(library)], capture_output=True, text=True, check=False, timeout=10)
         lost = [line.split()[0] for line in ran.stdout.splitlines() if line.rstrip().endswith("=> not found")]
         named += [name for name in lost if name not in named and not any(folder.parent.glob(f"*/{name}"))]
     return named
@@ -171,9 +171,8 @@ def nvidia_smi(say: Say) -> None:
     if command is None:
         return
     asked = "name,compute_cap,memory.total,memory.free,driver_version"
-    ran = subprocess.run(
-        [command, f"--query-gpu={asked}", "--format=csv,noheader,nounits"], capture_output=True, text=True, check=False
-    )
+    query = [command, f"--query-gpu={asked}", "--format=csv,noheader,nounits"]
+    ran = subprocess.run(query, capture_output=True, text=True, check=False, timeout=20)
     if ran.returncode:
         say(error=(ran.stderr or ran.stdout).strip().splitlines()[-1] if ran.stderr or ran.stdout else "it failed")
         return

@@ -81,6 +81,13 @@ def test_a_jetson_without_a_profile(tmp_path: Path) -> None:
         profile_of_this_device(found)
 
 
+def test_a_container_hides_the_device_tree(tmp_path: Path) -> None:
+    files = {"etc/nv_tegra_release": ORIN_NANO["etc/nv_tegra_release"], ".dockerenv": ""}
+    found = detect(plant(tmp_path, files), no_driver)
+    assert (found.jetpack, found.profile, found.container, found.is_jetson) == ("6.2", None, True, True)
+    assert "cannot be read" in found.why
+
+
 class TestDesktop:
     def test_a_card_by_nvml(self, tmp_path: Path) -> None:
         probe = driver(nvml=Outcome({"present": True, "version": "570.1", "gpus": [CARD]}))
