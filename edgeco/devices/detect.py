@@ -90,7 +90,7 @@ def _jetson(model: str, compatible: list[str], linux: str | None, common: dict[s
     if profile is None:
         profile, why = _by_model(model, common["memory"])
     if not model and not compatible:
-        why = "it is a Jetson by its Linux; the device tree, which names the module, cannot be read (containers hide it)"
+        why = "its Linux is a Jetson's; the device tree, which names the module, cannot be read (containers hide it)"
     release = release_of(linux) if linux is not None else None
     title = model or (profile.title if profile is not None else "Jetson")
     return Device(title, profile, why, l4t=linux, jetpack=release.jetpack if release else None, **common)

@@ -167,7 +167,9 @@ class _Grouping:
 
     def _place(self, node: fx.Node) -> None:
         inputs = node.all_input_nodes
-        if node.op == "get_attr" or (node.op == "call_function" and all(i in self._constant for i in inputs)):
+        counted = getattr(node.target, "overloadpacket", None) in _COUNT  # also where weights alone are multiplied
+        folded = node.op == "call_function" and not counted and all(i in self._constant for i in inputs)
+        if node.op == "get_attr" or folded:
             self._constant.add(node)
         elif node.op == "call_function" and _is_move(node):
             joins = getattr(node.target, "overloadpacket", None) in (aten.cat, aten.stack)

@@ -87,6 +87,18 @@ def test_views_cost_nothing() -> None:
     assert (first.writes, second.reads, second.writes) == (36, 36, 5)
 
 
+class Mixed(nn.Module):
+    """Multiplies its weights with one another before it uses them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Parameter(torch.randn(64, 64)), nn.Parameter(torch.randn(64, 2))
+        self.conv = nn.Conv1d(2, 2, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.relu(torch.matmul(self.a @ self.b, self.conv(x)) * self.a.sum())
+
+
 class Strided(nn.Module):
     """Answers every second frame."""
 
@@ -98,7 +110,7 @@ class Strided(nn.Module):
         return self.b(torch.relu(self.a(x)))
 
 
-@pytest.mark.parametrize(("net", "shape"), [(Strided(), (2, 9)), (nn.Conv1d(2, 4, 3), (2, 9))])
+@pytest.mark.parametrize(("net", "shape"), [(Strided(), (2, 9)), (Mixed(), (2, 9)), (nn.Conv1d(2, 4, 3), (2, 9))])
 def test_layers_know_their_steps_and_sum_to_the_steps_work(net: nn.Module, shape: Any) -> None:
     step = convert_graph(trace_network(net.eval(), torch.zeros(1, *shape)))
     export_onnx(step)
