@@ -81,6 +81,8 @@ def _wrong(profile: Profile) -> str | None:
             return f"its {what} range ends before it begins"
     if (profile.family == "cpu") != (profile.compute_capability is None):
         return "a GPU has a compute capability, and nothing else has"
+    if (profile.workspace is None) != (profile.optimisation_level is None):
+        return "a workspace and an optimisation level are given together"
     if profile.family != "jetson" and (profile.jetpack is not None or profile.compatible or profile.dla):
         return "only a Jetson has a JetPack, a device tree and DLAs"
     return None

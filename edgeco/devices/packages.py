@@ -5,6 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
+from edgeco.devices.profile import version
+
+_DLA = "libnvdla_compiler.so"
+
 _KNOWN: tuple[tuple[str, str], ...] = (
     (r"libGL\.so\.1", "libgl1"),
     (r"libEGL\.so\.1", "libegl1"),
@@ -56,7 +60,11 @@ def install(libraries: Iterable[str], l4t: str | None) -> str:
     """
     wanted: list[str] = []
     unknown: list[str] = []
+    others: list[str] = []
     for library in libraries:
+        if library == _DLA and l4t is not None and version(l4t) >= (39,):
+            others.append(f"L4T {l4t} has no {_DLA}: use a TensorRT, or a container image, made for JetPack 7.2")
+            continue
         if library.startswith("libcuda.so"):
             wanted.append("nvidia-l4t-cuda" if l4t is not None else "nvidia-driver")
             continue
@@ -67,4 +75,4 @@ def install(libraries: Iterable[str], l4t: str | None) -> str:
         steps[0] += " (libglib2.0-0t64 from Ubuntu 24.04 and Debian 13 on)"
     if unknown:
         steps.append(f"find what holds {', '.join(dict.fromkeys(unknown))} with 'apt-file search'")
-    return "; ".join(steps)
+    return "; ".join([*steps, *others])

@@ -71,6 +71,10 @@ class Profile(Record, frozen=True):
     tensorrt: Range | None = None
     """Versions that edgeco can use on it."""
     dla: Annotated[int, msgspec.Meta(ge=0)] = 0
+    workspace: Annotated[int, msgspec.Meta(ge=1)] | None = None
+    """MiB that a compilation should take at most; None for what TensorRT takes by itself."""
+    optimisation_level: Annotated[int, msgspec.Meta(ge=0, le=5)] | None = None
+    """How long a compilation should search, from TensorRT 8.6 on; None for TensorRT's own level."""
     unsupported: str | None = None
     """Why edgeco does not run on it."""
     notes: tuple[str, ...] = ()

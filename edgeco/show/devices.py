@@ -46,6 +46,8 @@ def _this(device: Device) -> dict[str, object]:
         "told by": device.why,
         "processor": f"{device.processor}, {device.threads} threads",
     }
+    if device.profile is not None and device.profile.unsupported is not None:
+        values["not supported"] = device.profile.unsupported
     if memory is not None:
         values["memory"] = f"{bytes_text(memory.total)}, {bytes_text(memory.available)} free"
     for place, gpu in enumerate(device.gpus):
@@ -74,6 +76,8 @@ def show_profile(profile: Profile, console: Console) -> None:
         values["DLAs"] = f"{profile.dla}, not used" if profile.dla else "none"
         values["JetPack"] = range_text(profile.jetpack) or "not known"
     values["TensorRT"] = range_text(profile.tensorrt) or "none"
+    if profile.workspace is not None:
+        values["compiling"] = f"{profile.workspace} MiB of workspace, optimisation level {profile.optimisation_level}"
     for place, note in enumerate(profile.notes):
         values["notes" if not place else " " * place] = note
     console.print(facts(profile.title, values))

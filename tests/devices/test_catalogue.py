@@ -71,6 +71,16 @@ def test_the_devices_of_the_plan_are_there() -> None:
     }
 
 
+def test_small_boards_compile_with_care() -> None:
+    """Their memory is the system's too, and a compilation that takes it all is ended."""
+    small = {p.name: (p.workspace, p.optimisation_level) for p in profiles() if p.workspace is not None}
+    assert small == {
+        "jetson-orin-nano-4gb": (512, 2),
+        "jetson-orin-nano-8gb": (1024, 3),
+        "jetson-orin-nano-8gb-super": (1024, 3),
+    }
+
+
 class TestNames:
     @pytest.mark.parametrize("name", ["jetson-orin-nano", "Orin Nano", "JETSON_ORIN_NANO_8GB", " orin-nano "])
     def test_however_it_is_written(self, name: str) -> None:
@@ -136,6 +146,8 @@ class TestRefused:
             ),
             (CARD + 'tensorrt = { first = "10.3", last = "8.6" }\n', "ends before it begins"),
             (CARD + "dla = 2\n", "only a Jetson"),
+            (CARD + "workspace = 512\n", "given together"),
+            (CARD + "workspace = 512\noptimisation_level = 6\n", "optimisation_level"),
         ],
     )
     def test_a_damaged_file_is_named(self, text: str, said: str) -> None:

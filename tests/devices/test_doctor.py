@@ -247,3 +247,5 @@ def test_packages() -> None:
     assert install(["libGL.so.1", "libX.so", "libGL.so.1"], "36.4") == (
         "sudo apt install libgl1; find what holds libX.so with 'apt-file search'"
     )
+    assert install(["libnvdla_compiler.so"], "36.4.3") == "sudo apt install nvidia-l4t-dla-compiler"
+    assert install(["libnvdla_compiler.so"], "39.2.0").startswith("L4T 39.2.0 has no libnvdla_compiler.so")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from pathlib import Path
 
-from boards import ORIN_NANO, plant
+from boards import ORIN_NANO, XAVIER, plant
 from rich.console import Console
 
 from edgeco.devices.catalogue import find_profile, profiles
@@ -35,6 +35,12 @@ def test_every_profile_is_in_the_table(tmp_path: Path) -> None:
     assert "≤ 25" in shown and "not supported" in shown
 
 
+def test_a_board_that_cannot_be_served_says_why(tmp_path: Path) -> None:
+    console = paper()
+    show_devices(detect(plant(tmp_path, XAVIER)), (), console)
+    assert "profile jetson-agx-xavier" in read(console) and "not supported its last JetPack is 5.1" in read(console)
+
+
 def test_several_gpus_are_numbered() -> None:
     gpus = (Gpu("NVIDIA T4", "7.5", 16 * 2**30, None), Gpu("NVIDIA L4", None, None, None))
     device = Device("NVIDIA T4", find_profile("t4"), "", "cpu", 4, Memory(2**30, 2**29), gpus=gpus)
@@ -50,7 +56,7 @@ def test_a_profile_says_what_its_figures_rest_on() -> None:
     show_profile(find_profile("jetson-orin-nano"), console)
     shown = read(console)
     assert "68 GB/s (stated by the vendor)" in shown
-    assert "fp32 not known" in shown
+    assert "fp32 not known" in shown and "compiling 1024 MiB of workspace, optimisation level 3" in shown
     assert "20 x 10^12 operations a second, dense (follows from a stated figure: half of 40 sparse TOPS" in shown
     console = paper()
     show_profile(find_profile("jetson-nano"), console)
