@@ -49,6 +49,7 @@ class Device:
 
     @property
     def is_jetson(self) -> bool:
+        """Whether it is a board of that family, with a profile or without."""
         return self.l4t is not None or (self.profile is not None and self.profile.family == "jetson")
 
     def to_json(self) -> dict[str, Any]:

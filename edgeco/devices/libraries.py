@@ -21,20 +21,22 @@ _ABI = ("compiled using NumPy 1.x", "_ARRAY_API not found", "multiarray failed t
 
 
 def numpy(told: Outcome) -> Finding:
+    """numpy, without which nothing runs."""
     if told.error or not told.present:
         return Finding("numpy", "wrong", told.error or "not installed", "pip install --force-reinstall numpy")
     return Finding("numpy", "well", _version(told))
 
 
 def onnxruntime(told: Outcome) -> Finding:
+    """The engine of every device."""
     if told.error or not told.present:
         remedy = _remedy(told, None) or "pip install --force-reinstall onnxruntime"
         return Finding("ONNX Runtime", "wrong", told.error or "not installed", remedy)
     found = f"{_version(told)} with {', '.join(told.facts.get('providers', []))}"
     number = version(str(told.facts.get("version", "")))
-    if number < LEAST_ONNXRUNTIME:
+    if number and number < LEAST_ONNXRUNTIME:
         return Finding("ONNX Runtime", "wrong", found, "pip install --upgrade 'onnxruntime>=1.23'")
-    if number < EXACT_ONNXRUNTIME:
+    if number and number < EXACT_ONNXRUNTIME:
         text = "nothing for FP32; where Python 3.11 or newer is at hand, 1.30 rounds quantised FP16 exactly"
         return Finding("ONNX Runtime", "note", found, text)
     return Finding("ONNX Runtime", "well", found)
@@ -54,7 +56,7 @@ def opencv(told: Outcome, device: Device, numbers: Outcome) -> Iterator[Finding]
         return
     if len(wheels) > 1:
         names = " ".join(wheel.split()[0] for wheel in wheels)
-        remedy = f"the wheels overwrite one another: pip uninstall {names}, then install one"
+        remedy = f"several wheels overwrite or hide one another: pip uninstall {names}, then install one"
         yield Finding("OpenCV", "note", found, remedy)
     else:
         yield Finding("OpenCV", "well", found)
@@ -84,6 +86,7 @@ def _opencv_remedy(told: Outcome, device: Device, numbers: Outcome) -> str:
 
 
 def cuda_driver(told: Outcome, device: Device) -> Finding:
+    """The driver, where there is a GPU for it."""
     if not told.present:
         if not (device.is_jetson or device.gpus):
             return Finding("CUDA driver", "well", "none, and no GPU: networks run on the processor")
@@ -105,6 +108,7 @@ def cuda_driver(told: Outcome, device: Device) -> Finding:
 
 
 def tensorrt(told: Outcome, device: Device) -> Finding:
+    """TensorRT, and whether its version suits the device."""
     release = release_of(device.l4t) if device.l4t is not None else None
     if not told.present:
         if device.is_jetson:
@@ -119,14 +123,14 @@ def tensorrt(told: Outcome, device: Device) -> Finding:
         remedy = _remedy(told, device) or "install TensorRT again; it must be of this system's CUDA version"
         return Finding("TensorRT", "wrong", f"{found}: {told.error}", remedy)
     number = version(str(told.facts.get("version", "")))
-    if number < LEAST_TENSORRT:
+    if number and number < LEAST_TENSORRT:
         remedy = "flash JetPack 6 or newer" if device.is_jetson else "pip install --upgrade tensorrt"
         return Finding("TensorRT", "wrong", f"{found}: older than 8.6", remedy)
     if number[:3] in BAD_TENSORRT:
         remedy = "install another: pip install 'tensorrt!=10.2.0'"
-        return Finding("TensorRT", "wrong", f"{found}: this version is known to build wrong engines", remedy)
+        return Finding("TensorRT", "wrong", f"{found}: this version is known to be bad", remedy)
     limits = device.profile.tensorrt if device.profile is not None else None
-    if limits is not None and not within(".".join(map(str, number)), limits):
+    if number and limits is not None and not within(".".join(map(str, number)), limits):
         known = f"{limits.first or '…'} to {limits.last or '…'}"
         return Finding("TensorRT", "note", f"{found}: edgeco knows {known} on this device", "report how it goes")
     return Finding("TensorRT", "well", found)

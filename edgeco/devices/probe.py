@@ -76,6 +76,7 @@ def cv2(say: Say) -> None:
 
 
 def onnxruntime(say: Say) -> None:
+    """ONNX Runtime and what it can run on."""
     module = package(say, "onnxruntime")
     if module is not None:
         say(providers=list(module.get_available_providers()))
@@ -87,6 +88,7 @@ def tensorrt(say: Say) -> None:
 
 
 def pycuda(say: Say) -> None:
+    """pycuda and its driver module, which needs the driver's library."""
     module = package(say, "pycuda")
     if module is not None:
         package(say, "pycuda.driver")
@@ -94,10 +96,12 @@ def pycuda(say: Say) -> None:
 
 
 def cuda_bindings(say: Say) -> None:
+    """NVIDIA's own bindings of CUDA."""
     package(say, "cuda.bindings")
 
 
 def numpy(say: Say) -> None:
+    """numpy."""
     package(say, "numpy")
 
 
