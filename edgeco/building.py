@@ -34,6 +34,7 @@ from edgeco.export.fold import fold_norms
 from edgeco.export.frame_input import FrameInput, fold_frame
 from edgeco.export.onnx import Exported, export_onnx
 from edgeco.export.package import check_labels, manifest_of, members_of, outputs_of, step_layers
+from edgeco.export.tensorrt_forms import Form, tensorrt_forms
 from edgeco.export.widen import widen_depthwise
 from edgeco.factory import carried_fields, find_factory, load_weights, make_network
 from edgeco.graph.cost import layer_costs
@@ -60,6 +61,7 @@ class BuildReport:
         engine_difference: exported graph against the torch runner over the golden frames, relative.
         folded_norms: batch norms folded into convolutions.
         widened_depthwise: depthwise convolutions widened with zero channels to whole blocks.
+        drifts: by variant for TensorRT, its difference from FP32 over a stream, relative.
         clip_layers, step_layers: multiply-accumulates per layer.
         target: the device it was built for and what suits it, None if none was named.
     """
@@ -82,6 +84,7 @@ class BuildReport:
     clip_layers: list[dict[str, Any]] = field(default_factory=list)
     step_layers: list[dict[str, Any]] = field(default_factory=list)
     target: dict[str, Any] | None = None
+    drifts: dict[str, float] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Plain data."""
@@ -166,8 +169,13 @@ def build(
         check_fits(find_profile(spec.device), manifest)
     engine_difference = _engine_gate(exported, manifest, frames, answers)
     report = work.report(str(out), manifest, step_difference, engine_difference)
+    forms: list[Form] = []
+    if spec.tensorrt:
+        say("writing the forms for TensorRT")
+        forms = tensorrt_forms(exported, manifest, frames, ENGINE_TOLERANCE)
+        report.drifts.update({form.name: form.drift for form in forms})
     say("writing the bundle")
-    manifest, members = members_of(manifest, exported, frames, answers, report.to_json(), ENGINE_TOLERANCE)
+    manifest, members = members_of(manifest, exported, frames, answers, report.to_json(), ENGINE_TOLERANCE, forms)
     write_bundle(out, manifest, members)
     return report
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import click
 
@@ -15,12 +15,14 @@ from edgeco.command import Group, stop_on_signal
 _Function = TypeVar("_Function", bound=Callable[..., object])
 
 _BUNDLE = click.argument("bundle", type=click.Path(path_type=Path))
+_PRECISION = click.option("--precision", type=click.Choice(["fp32", "fp16"]), help="Of TensorRT; fp16 if it can be.")
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of tables.")
 
 
 def _engine_options(function: _Function) -> _Function:
     threads = click.option("--threads", type=click.IntRange(min=1), help="Processor threads; the physical cores.")
-    engine = click.option("--engine", default="auto", show_default=True, help="What runs the network.")
+    names = "auto, onnxruntime, onnxruntime-cuda, onnxruntime-tensorrt or tensorrt"
+    engine = click.option("--engine", default="auto", show_default=True, help=f"What runs the network: {names}.")
     return engine(threads(function))
 
 
@@ -61,8 +63,12 @@ def main() -> None:
 @click.option("--gated", is_flag=True, default=None, help="Put the start-up into the graph, for other hosts.")
 @click.option("--device", metavar="NAME", help="The device it is for ('edgeco devices'); refuses what that cannot do.")
 @click.option("--seed", type=int, help="Seed of the golden frames.")
+@click.option("--tensorrt", is_flag=True, default=None, help="Also write the forms that TensorRT takes, FP16 too.")
+@click.option("--compile", "compile_", is_flag=True, help="Compile for this machine's GPU too; implies --tensorrt.")
 @_JSON
-def build(out: Path, config: Path | None, arguments: tuple[str, ...], as_json: bool, **flags: object) -> None:
+def build(
+    out: Path, config: Path | None, arguments: tuple[str, ...], compile_: bool, as_json: bool, **flags: object
+) -> None:
     """Build a bundle from an ordinary clip network.
 
     MODEL is package.module:factory, file.py:factory, a zoo network (camera-motion, x3d_s, …), or a program saved by
@@ -76,7 +82,7 @@ def build(out: Path, config: Path | None, arguments: tuple[str, ...], as_json: b
     from edgeco.building import build as library
     from edgeco.spec import fields_from
 
-    fields = fields_from(config, flags, arguments)
+    fields = fields_from(config, {**flags, "tensorrt": True} if compile_ else flags, arguments)
     refuse_overwriting(
         out, config, *(str(fields.get(k) or "").rsplit(":", 1)[0] for k in ("model", "weights", "labels"))
     )
@@ -86,6 +92,12 @@ def build(out: Path, config: Path | None, arguments: tuple[str, ...], as_json: b
         print_json(report.to_json())
     else:
         show_built(report, out, console())
+    if compile_:
+        from edgeco.engines.tensorrt.compilation import compile_bundle
+        from edgeco.show.console import say
+        from edgeco.show.measures import show_compiled
+
+        show_compiled(compile_bundle(out, say=say), console(stderr=as_json))
 
 
 @main.command()
@@ -93,6 +105,7 @@ def build(out: Path, config: Path | None, arguments: tuple[str, ...], as_json: b
 @click.option("--source", required=True, help="Video file, folder, glob or %06d pattern of images, or pattern://…")
 @click.option("--jsonl", metavar="PATH|-", help="Write one JSON line per frame; '-' is standard output.")
 @_engine_options
+@_PRECISION
 @click.option("--frames", type=click.IntRange(min=1), help="End after as many frames.")
 @click.option("--top", type=click.IntRange(min=1), default=5, show_default=True, help="Classes named in a line.")
 @_JSON
@@ -102,6 +115,7 @@ def run(
     jsonl: str | None,
     engine: str,
     threads: int | None,
+    precision: Literal["fp32", "fp16"] | None,
     frames: int | None,
     top: int,
     as_json: bool,
@@ -117,11 +131,11 @@ def run(
     from edgeco.runtime.run import Run
     from edgeco.runtime.sinks import JsonLines
     from edgeco.runtime.sources import open_source
-    from edgeco.show.console import console, print_json
+    from edgeco.show.console import console, print_json, say
     from edgeco.show.measures import Changes, show_run
 
     refuse_overwriting(jsonl, bundle, source)
-    model = load(bundle, engine=engine, threads=threads)
+    model = load(bundle, engine=engine, threads=threads, precision=precision, say=say)
     lines_only = jsonl == "-"
     out = console(stderr=lines_only)
     with ExitStack() as stack:
@@ -135,7 +149,7 @@ def run(
             if as_json:
                 print_json(work.summary.to_json(), stderr=lines_only)
             else:
-                show_run(work.summary, out)
+                show_run(work.summary, out, model.why)
 
 
 @main.command()
@@ -145,12 +159,12 @@ def run(
 def verify(bundle: Path, engine: str, threads: int | None, as_json: bool) -> None:
     """Check that BUNDLE gives its golden answers on this device."""
     from edgeco.runtime import verify as library
-    from edgeco.show.console import console, print_json
+    from edgeco.show.console import console, print_json, say
     from edgeco.show.measures import show_verify
 
     failure: library.VerifyFailed | None = None
     try:
-        report = library.verify(bundle, engine=engine, threads=threads)
+        report = library.verify(bundle, engine=engine, threads=threads, say=say)
     except library.VerifyFailed as error:
         failure, report = error, error.report
     if as_json:
@@ -183,6 +197,8 @@ def inspect(bundle: Path, as_json: bool) -> None:
 @main.command()
 @_BUNDLE
 @_engine_options
+@_PRECISION
+@click.option("--rows", type=click.IntRange(min=1), default=1, show_default=True, help="Streams in lock-step.")
 @click.option("--steps", type=click.IntRange(min=1), default=200, show_default=True, help="Steps that are timed.")
 @click.option("--estimate", is_flag=True, help="Run nothing: give the least time a step can take on a GPU.")
 @click.option("--device", metavar="NAME", help="The device to estimate for; this one if not given.")
@@ -193,6 +209,8 @@ def bench(
     bundle: Path,
     engine: str,
     threads: int | None,
+    precision: Literal["fp32", "fp16"] | None,
+    rows: int,
     steps: int,
     estimate: bool,
     device: str | None,
@@ -205,7 +223,7 @@ def bench(
     With --estimate nothing is run: the floor of a step's latency is computed from the bundle's costs and the figures of
     a device, which need not be at hand.
     """
-    from edgeco.show.console import console, print_json
+    from edgeco.show.console import console, print_json, say
 
     if estimate:
         from edgeco.devices.estimate import estimate_bundle
@@ -222,11 +240,52 @@ def bench(
     from edgeco.runtime import bench as library
     from edgeco.show.measures import show_bench
 
-    report = library.bench(bundle, engine=engine, threads=threads, steps=steps)
+    report = library.bench(bundle, engine=engine, threads=threads, precision=precision, rows=rows, steps=steps, say=say)
     if as_json:
         print_json(report.to_json())
     else:
         show_bench(report, console())
+
+
+@main.command("compile")
+@_BUNDLE
+@_PRECISION
+@click.option("--rows", type=click.IntRange(min=1), multiple=True, default=(1,), help="Streams at once; repeatable.")
+@click.option("--level", type=click.IntRange(0, 5), default=3, show_default=True, help="How hard TensorRT tries.")
+@click.option("--workspace", type=click.IntRange(min=1), metavar="MIB", help="GPU memory for a layer's scratch.")
+@click.option("--tactic", "tactics", multiple=True, metavar="NAME", help="Allow these tactic sources only; repeatable.")
+@click.option("--fresh", is_flag=True, help="Compile even what is in the cache.")
+@click.option("--dla", is_flag=True, help="Refused, with the reason.")
+@_JSON
+def compile_(
+    bundle: Path,
+    precision: Literal["fp32", "fp16"] | None,
+    rows: tuple[int, ...],
+    level: int,
+    workspace: int | None,
+    tactics: tuple[str, ...],
+    fresh: bool,
+    dla: bool,
+    as_json: bool,
+) -> None:
+    """Compile BUNDLE for this device's GPU with TensorRT.
+
+    Done once on each device; the plans are kept in EDGECO_CACHE (~/.cache/edgeco), where 'run' finds them. Without this
+    the first run does it.
+    """
+    from edgeco.engines.selection import Options
+    from edgeco.engines.tensorrt.compilation import compile_bundle
+    from edgeco.show.console import console, print_json, say
+    from edgeco.show.measures import show_compiled
+
+    options = Options(
+        precision=precision, workspace=workspace and workspace << 20, level=level, tactics=tactics or None
+    )
+    report = compile_bundle(bundle, options=options, rows=rows, fresh=fresh, dla=dla, say=say)
+    if as_json:
+        print_json(report.to_json())
+    else:
+        show_compiled(report, console())
 
 
 @main.command()

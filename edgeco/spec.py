@@ -65,6 +65,8 @@ class BuildSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     precision: tuple[Variant, ...] = ("fp32",)
     device: str | None = None
     """The device it is for, by a name of ``edgeco devices``; what that cannot do is refused."""
+    tensorrt: bool = False
+    """Also write the forms that TensorRT takes: FP32 at opset 17, and FP16 written into the graph."""
     golden: Size = 16
     """Steps kept as golden frames after the first valid answer."""
     seed: int = 0

@@ -54,6 +54,7 @@ ENGINE_FACE = {
     "edgeco.engines.protocol",
     "edgeco.engines.rows",
     "edgeco.engines.checks",
+    "edgeco.engines.selection",
     "edgeco.engines.session",
     "edgeco.engines.threads",
 }
@@ -172,6 +173,9 @@ def face(name: str) -> bool:
     ("package", "doors"),
     [
         ("onnxruntime", {"engines", "export"}),
+        ("tensorrt", {"engines"}),
+        ("pycuda", {"engines"}),
+        ("cuda", {"engines"}),
         ("cv2", {"runtime", "train"}),
         ("click", {"cli", "command"}),
         ("rich", {"show", "train"}),

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from edgeco.bundle.manifest import Manifest
+import msgspec
+import numpy as np
+
+from edgeco.bundle.manifest import History, Manifest
 from edgeco.engines.protocol import Engine, Tensor
 from edgeco.errors import BundleError
 
@@ -12,11 +15,29 @@ Shape = tuple[int | None, ...]
 """None is the row axis in a manifest, and any size that a graph leaves open."""
 
 
-def check_graph(engine: Engine, manifest: Manifest) -> None:
+HALVED = {"float32": "float16"}
+"""A variant may keep the histories in a narrower type than the manifest's: half the memory, and half its traffic."""
+
+
+def typed_histories(engine: Engine, manifest: Manifest) -> tuple[History, ...]:
+    """The histories in the types in which this graph keeps them, borders as those types can hold them."""
+    types = {tensor.name: tensor.dtype for tensor in (*engine.inputs, *engine.outputs)}
+    typed = []
+    for history in manifest.histories:
+        own = {types.get(name) for name in (history.write, *(read.name for read in history.reads))}
+        if own == {HALVED.get(history.dtype)}:
+            least, greatest = float(np.finfo(np.float16).min), float(np.finfo(np.float16).max)
+            border = min(max(history.border, least), greatest)
+            history = msgspec.structs.replace(history, dtype="float16", border=border)
+        typed.append(history)
+    return tuple(typed)
+
+
+def check_graph(engine: Engine, manifest: Manifest, histories: Iterable[History] | None = None) -> None:
     """Raises BundleError if the compiled graph has not exactly the inputs and outputs that the manifest names."""
     inputs: dict[str, tuple[Shape, str]] = {e.name: ((None, *e.shape), e.dtype) for e in manifest.inputs}
     outputs: dict[str, tuple[Shape, str]] = {e.name: ((None, *e.shape), e.dtype) for e in manifest.outputs}
-    for history in manifest.histories:
+    for history in typed_histories(engine, manifest) if histories is None else histories:
         element: Shape = (None, *history.shape)
         block = (history.depth, *element) if history.storage in ("ring", "mirror") else element
         inputs.update((read.name, (block, history.dtype)) for read in history.reads)

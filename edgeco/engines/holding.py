@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from edgeco.engines.protocol import Buffer, Memory
-from edgeco.engines.storage import Ring, Slots, Storage, nbytes
+from edgeco.engines.storage import Ring, Shifted, Slots, Storage, nbytes
 
 
 class Hold(Protocol):
@@ -75,10 +75,26 @@ class RingHold:
             copy()
 
 
+class ShiftedHold:
+    """The block that the next step reads becomes what the last one read, over what was shifted for nobody."""
+
+    def __init__(self, memory: Memory, row: Shifted) -> None:
+        self._row = row
+        blocks = row.blocks
+        self._copies = [memory.copier(blocks[1 - turn], blocks[turn]) for turn in range(2)]
+        self.nbytes = nbytes(blocks[0])
+
+    def rescue(self, step: int) -> None:
+        """What the last step read is not written to."""
+
+    def shift(self, step: int) -> None:
+        self._copies[self._row.turn(step) % 2]()
+
+
 def spare_for(memory: Memory, storage: Storage) -> Buffer | None:
     """A block that holding needs, one for all rows of a history; None where it needs none."""
     history = storage.history
-    if isinstance(storage, Slots):
+    if isinstance(storage, (Slots, Shifted)):
         return None
     return memory.allocate((history.depth, history.rows_per_stream, *history.shape), history.dtype)
 
@@ -87,6 +103,8 @@ def hold(memory: Memory, row: Storage, spare: Buffer | None) -> Hold:
     """Prepare the holding of one row, given as the row's share of a storage."""
     if isinstance(row, Slots):
         return SlotsHold(memory, row)
+    if isinstance(row, Shifted):
+        return ShiftedHold(memory, row)
     assert isinstance(row, Ring)
     assert spare is not None
     return RingHold(memory, row, spare)

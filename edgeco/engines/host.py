@@ -62,6 +62,8 @@ class HostStrip:
 class HostMemory:
     """The Memory protocol over numpy. Buffers of other memories are refused."""
 
+    alignment = 1
+
     def allocate(self, shape: Sequence[int], dtype: str, fill: float = 0.0) -> HostBuffer:
         """A new aligned buffer, every element ``fill``. Raises EngineError if there is no room."""
         kind = np.dtype(dtype)
@@ -114,8 +116,23 @@ class HostMemory:
             raise EngineError(f"cannot write {array.dtype}{array.shape} to a buffer of {buffer.dtype}{buffer.shape}")
         np.copyto(_array(buffer), array)
 
+    def stage(self, buffer: Buffer) -> None:
+        """Host memory needs no preparation."""
+
+    def accept(self, buffer: Buffer, foreign: object) -> None:
+        if not hasattr(foreign, "__dlpack__"):
+            raise EngineError("the array lies on a GPU, and the network runs on the processor; bring it to the host")
+        try:
+            array = np.from_dlpack(foreign)
+        except (TypeError, RuntimeError, BufferError, ValueError) as error:
+            raise EngineError(f"the array cannot be read on the host ({error}); give a numpy array") from error
+        self.write(buffer, array)
+
     def read(self, buffer: Buffer) -> np.ndarray[Any, Any]:
         return _array(buffer).copy()
+
+    def read_all(self, buffers: Sequence[Buffer]) -> list[np.ndarray[Any, Any]]:
+        return [_array(buffer).copy() for buffer in buffers]
 
 
 def _array(buffer: Buffer) -> np.ndarray[Any, Any]:

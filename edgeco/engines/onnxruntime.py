@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import ModuleType
 from typing import Any
 
@@ -14,6 +14,7 @@ from edgeco.engines.threads import default_threads
 from edgeco.errors import EngineError
 
 OLDEST = (1, 23)
+CPU = "CPUExecutionProvider"
 ERROR = 3  # ONNX Runtime's log severity
 DTYPES = {
     "tensor(float)": "float32",
@@ -29,26 +30,30 @@ class OnnxRuntimeEngine:
     Args:
         onnx: the serialized model, weights included.
         threads: threads to compute with; None for the physical cores this process may use.
+        provider: what of ONNX Runtime computes. Buffers lie in host memory whichever it is.
 
     Raises:
-        EngineError: ONNX Runtime is missing, too old, or refuses the graph.
+        EngineError: ONNX Runtime is missing, too old, lacks the provider, or refuses the graph.
     """
 
     name = "onnxruntime"
 
-    def __init__(self, onnx: bytes, *, threads: int | None = None) -> None:
+    def __init__(self, onnx: bytes, *, threads: int | None = None, provider: str = CPU) -> None:
         if threads is not None and threads < 1:
             raise EngineError(f"an engine needs at least one thread, not {threads}")
         runtime = _runtime()
         self.version = str(runtime.__version__)
         self.threads = default_threads() if threads is None else threads
         self.memory = HostMemory()
+        providers = [CPU] if provider == CPU else [provider, CPU]
+        if provider not in runtime.get_available_providers():
+            raise EngineError(f"this ONNX Runtime has no {provider}; install one that has: pip install onnxruntime-gpu")
         try:
-            self._session = runtime.InferenceSession(
-                onnx, _options(runtime, self.threads), providers=["CPUExecutionProvider"]
-            )
+            self._session = runtime.InferenceSession(onnx, _options(runtime, self.threads), providers=providers)
         except Exception as error:  # ONNX Runtime raises many classes of its own, under no common root
             raise EngineError(f"ONNX Runtime {self.version} refuses the graph: {_first_line(error)}") from error
+        if provider not in self._session.get_providers():
+            raise EngineError(f"{provider} does not start here; check the GPU's driver, and CUDA's libraries beside it")
         self.inputs = tuple(_tensor(argument) for argument in self._session.get_inputs())
         self.outputs = tuple(_tensor(argument) for argument in self._session.get_outputs())
 
@@ -72,6 +77,17 @@ class OnnxRuntimeEngine:
             self._session.run_with_iobinding(binding.io)
         except Exception as error:
             raise EngineError(f"ONNX Runtime {self.version} failed while running: {_first_line(error)}") from error
+
+    def lane(self, rows: int) -> OnnxRuntimeEngine:
+        """Itself: ONNX Runtime keeps nothing between two runs, and runs from several threads at once."""
+        return self
+
+    def prepare(self, bindings: Sequence[Binding]) -> bool:
+        """Nothing; the first run finds out what there is to know."""
+        return False
+
+    def close(self) -> None:
+        """Nothing: a session holds no more than its buffers."""
 
 
 class HostBinding:

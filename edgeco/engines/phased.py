@@ -42,6 +42,17 @@ class Phased:
         if binding.engine is not None and binding.inner is not None:
             binding.engine.run(binding.inner)
 
+    def lane(self, rows: int) -> Phased:
+        """Itself: its engines compute on the processor, and keep nothing between calls."""
+        return self
+
+    def prepare(self, bindings: Sequence[Binding]) -> bool:
+        """Nothing."""
+        return False
+
+    def close(self) -> None:
+        """Nothing."""
+
 
 @dataclass(frozen=True)
 class PhaseBinding:

@@ -39,6 +39,11 @@ class Buffer(Protocol):
 class Memory(Protocol):
     """One kind of memory (host, CUDA device): where buffers live and how bytes get in, out and across."""
 
+    @property
+    def alignment(self) -> int:
+        """What the address of a bound buffer must be a multiple of; 1 where any will do."""
+        ...
+
     def allocate(self, shape: Sequence[int], dtype: str, fill: float = 0.0) -> Buffer: ...
 
     def window(self, buffer: Buffer, start: int, length: int) -> Buffer:
@@ -69,10 +74,26 @@ class Memory(Protocol):
         """A prepared copy of the element of ``source`` whose number it is given."""
         ...
 
+    def stage(self, buffer: Buffer) -> None:
+        """Prepare for a buffer to be written from the host, or read there, in every step."""
+        ...
+
     def write(self, buffer: Buffer, array: np.ndarray[Any, Any]) -> None: ...
+
+    def accept(self, buffer: Buffer, foreign: object) -> None:
+        """Copy from an array of another library that lies in this memory (DLPack, ``__cuda_array_interface__``).
+
+        Raises:
+            EngineError: it does not lie there, or its shape or type is another.
+        """
+        ...
 
     def read(self, buffer: Buffer) -> np.ndarray[Any, Any]:
         """A fresh host array with the buffer's contents."""
+        ...
+
+    def read_all(self, buffers: Sequence[Buffer]) -> list[np.ndarray[Any, Any]]:
+        """``read`` of each, waited for once."""
         ...
 
 
@@ -111,5 +132,23 @@ class Engine(Protocol):
         ...
 
     def run(self, binding: Binding) -> None:
-        """Run the graph once over what is bound; returns when the outputs may be read or copied."""
+        """Run the graph once over what is bound; returns when its memory may read or copy the outputs."""
+        ...
+
+    def lane(self, rows: int) -> Engine:
+        """What one session runs: an engine for this number of rows, with a queue and a memory of its own.
+
+        An engine that works when called, and keeps nothing between calls, gives itself.
+
+        Raises:
+            EngineError: so many rows cannot be run.
+        """
+        ...
+
+    def prepare(self, bindings: Sequence[Binding]) -> bool:
+        """Whatever makes later runs fast. True if that ran the graph, and so wrote to buffers that are bound."""
+        ...
+
+    def close(self) -> None:
+        """Give back what a lane holds, its memory included; nothing where it is the engine itself."""
         ...

@@ -33,7 +33,7 @@ class RowSession(Session):
 
     def __init__(self, engine: Engine, manifest: Manifest, rows: int) -> None:
         super().__init__(engine, manifest, rows)
-        self._spares = tuple(spare_for(engine.memory, storage) for storage in self.storages)
+        self._spares = tuple(spare_for(self.engine.memory, storage) for storage in self.storages)
         self._shared: dict[int, _Row] = {}
 
     @property
@@ -50,7 +50,10 @@ class RowSession(Session):
         if self.rows == 1:
             return self.inputs, self.outputs
         inputs = {name: memory.element(buffer, row) for name, buffer in self.inputs.items()}
-        return inputs, {name: memory.element(buffer, row) for name, buffer in self.outputs.items()}
+        outputs = {name: memory.element(buffer, row) for name, buffer in self.outputs.items()}
+        for buffer in (*inputs.values(), *outputs.values()):
+            memory.stage(buffer)
+        return inputs, outputs
 
     def clear_row(self, row: int) -> None:
         """Fill a row's past with the border."""

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from edgeco.bundle.manifest import Manifest
-from edgeco.engines.checks import check_graph
+from edgeco.engines.checks import check_graph, typed_histories
 from edgeco.engines.protocol import Binding, Buffer, Engine
 from edgeco.engines.storage import Storage, open_storage, start_up
 from edgeco.errors import EngineError
@@ -37,16 +37,26 @@ class Session:
     def __init__(self, engine: Engine, manifest: Manifest, rows: int = 1) -> None:
         if rows < 1:
             raise EngineError(f"a session needs at least one row, not {rows}")
-        check_graph(engine, manifest)
-        self.engine = engine
+        self.engine = engine.lane(rows)
+        try:
+            self._open(manifest, rows)
+        except BaseException:
+            self.engine.close()
+            raise
+
+    def _open(self, manifest: Manifest, rows: int) -> None:
+        histories = typed_histories(self.engine, manifest)
+        check_graph(self.engine, manifest, histories)
         self.rows = rows
         self.steps = 0
-        memory = engine.memory
+        memory = self.engine.memory
         frames = {entry.name: memory.allocate((rows, *entry.shape), entry.dtype) for entry in manifest.inputs}
         answers = {entry.name: memory.allocate((rows, *entry.shape), entry.dtype) for entry in manifest.outputs}
-        self.storages: tuple[Storage, ...] = tuple(open_storage(memory, h, rows) for h in manifest.histories)
+        self.storages: tuple[Storage, ...] = tuple(open_storage(memory, h, rows) for h in histories)
         self.inputs = {name: self._bare(buffer) for name, buffer in frames.items()}
         self.outputs = {name: self._bare(buffer) for name, buffer in answers.items()}
+        for buffer in (*self.inputs.values(), *self.outputs.values()):
+            memory.stage(buffer)
         phases = math.lcm(manifest.timeline.stride, *(storage.period for storage in self.storages))
         self._moving: list[tuple[Storage, str, tuple[Buffer, ...]]] = []
         for storage in self.storages:
@@ -62,6 +72,8 @@ class Session:
         self._copying = [storage for storage in self.storages if storage.copies]
         self._late = [s for s in self.storages if s.history.starts_at > 0 or s.history.before == "first"]
         self._started = max((s.history.starts_at + (s.history.before == "first") for s in self._late), default=0)
+        if self.engine.prepare(self._bindings):
+            self.reset()
 
     @property
     def nbytes(self) -> int:
@@ -101,6 +113,10 @@ class Session:
         for storage in self.storages:
             storage.clear()
         self.steps = 0
+
+    def close(self) -> None:
+        """Give the lane's memory back; the session cannot be used any more. May be called again."""
+        self.engine.close()
 
     def past(self) -> dict[str, np.ndarray[Any, Any]]:
         """Copies of all histories by name: (depth, rows * rows_per_stream, *shape), oldest element first."""

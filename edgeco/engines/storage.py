@@ -8,6 +8,7 @@ stream restored at step ``s`` reads the same addresses as one that came there by
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any, Protocol
@@ -251,6 +252,78 @@ class Mirror(Ring):
         return {self.history.reads[0].name: self._windows[self.turn(step) % self.history.depth]}
 
 
+class Shifted(_Turns):
+    """The window of a mirror where elements are no multiple of the memory's alignment, so that it cannot be bound at
+    every one of them: two blocks in turn, each the other moved up by one element, and the newest behind it.
+
+    In step ``s`` the graph reads block ``turn(s) % 2``, oldest element first. Such elements are small, and so is what
+    is copied; with whole blocks no output, and no other step's window, shares memory with what is read.
+    """
+
+    moving: tuple[str, tuple[Buffer, ...]] | None = None
+    copies = True
+
+    def __init__(self, memory: Memory, history: History, blocks: Sequence[Buffer], scratch: Buffer) -> None:
+        self.history = history
+        self.period = 2 * history.rate
+        self.blocks, self._scratch = tuple(blocks), scratch
+        self._memory = memory
+        self._copies: list[tuple[Callable[[], None], ...]] = []
+
+    @classmethod
+    def allocated(cls, memory: Memory, history: History, rows: int) -> Shifted:
+        element = (rows * history.rows_per_stream, *history.shape)
+        block = (history.depth, *element)
+        blocks = [memory.allocate(block, history.dtype, history.border) for _ in range(2)]
+        made = cls(memory, history, blocks, memory.allocate(element, history.dtype, history.border))
+        made._copies = [made._shift(*pair) for pair in (blocks, blocks[::-1])]
+        return made
+
+    def row(self, row: int) -> Shifted:
+        own = self.history.rows_per_stream
+        blocks = [self._memory.strip(block, row * own, own) for block in self.blocks]
+        return Shifted(self._memory, self.history, blocks, self._memory.window(self._scratch, row * own, own))
+
+    def _shift(self, old: Buffer, new: Buffer) -> tuple[Callable[[], None], ...]:
+        memory, rest = self._memory, self.history.depth - 1
+        newest = memory.copier(memory.element(new, rest), self._scratch)
+        if not rest:
+            return (newest,)
+        return memory.copier(memory.window(new, 0, rest), memory.window(old, 1, rest)), newest
+
+    def inputs(self, step: int) -> dict[str, Buffer]:
+        return {self.history.reads[0].name: self.blocks[self.turn(step) % 2]}
+
+    def outputs(self, step: int) -> dict[str, Buffer]:
+        return {self.history.write: self._scratch} if self.writes(step) else {}
+
+    def clear(self) -> None:
+        for block in self.blocks:
+            self._memory.fill(block, self.history.border)
+
+    def blank(self, step: int) -> None:
+        self._memory.fill(self._scratch, self.history.border)
+
+    def begin(self, step: int) -> None:
+        first = self._memory.read(self._scratch)
+        for block in self.blocks:
+            self._memory.write(block, np.repeat(first[None], self.history.depth, axis=0))
+
+    def advance(self, step: int) -> None:
+        for copy in self._copies[self.turn(step) % 2]:
+            copy()
+
+    def past(self, step: int) -> np.ndarray[Any, Any]:
+        return self._memory.read(self.blocks[self.turn(step) % 2])
+
+    def load(self, past: np.ndarray[Any, Any], step: int) -> None:
+        self._memory.write(self.blocks[self.turn(step) % 2], np.ascontiguousarray(past))
+
+    @property
+    def nbytes(self) -> int:
+        return nbytes(*self.blocks, self._scratch)
+
+
 def start_up(storage: Storage, own: int, step: int) -> None:
     """What the first steps of a stream do to what the graph wrote in ``step``, the stream's own step being ``own``."""
     if not storage.writes(step):
@@ -266,6 +339,9 @@ KINDS: dict[str, type[Slots] | type[Ring]] = {"slots": Slots, "carry": Slots, "r
 
 def open_storage(memory: Memory, history: History, rows: int) -> Storage:
     """Allocate a history for ``rows`` rows, its past all border. Raises EngineError if there is no room."""
+    size = rows * history.rows_per_stream * math.prod(history.shape) * np.dtype(history.dtype).itemsize
+    if history.storage == "mirror" and size % memory.alignment:
+        return Shifted.allocated(memory, history, rows)
     return KINDS[history.storage].allocated(memory, history, rows)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -17,6 +18,7 @@ from edgeco.continual.convert import StepGraph, warm_from
 from edgeco.continual.history import History
 from edgeco.errors import ConversionError, SpecError
 from edgeco.export.onnx import Exported
+from edgeco.export.tensorrt_forms import Form, form_members
 from edgeco.graph.cost import fused_layers, layer_costs, total_macs
 from edgeco.spec import BuildSpec
 
@@ -206,6 +208,7 @@ def members_of(
     answers: dict[str, np.ndarray[Any, Any]],
     report: dict[str, Any],
     tolerance: float,
+    forms: Sequence[Form] = (),
 ) -> tuple[records.Manifest, dict[str, bytes]]:
     """The completed manifest and the members it names."""
     golden = {f"frame.{manifest.inputs[0].name}": np.ascontiguousarray(frames)}
@@ -220,8 +223,9 @@ def members_of(
         REPORT: json.dumps(report, indent=1).encode(),
     }
     graphs = tuple("" if number is None else names[number] for number in exported.schedule)
-    variant = records.Variant(graphs=graphs, weights=WEIGHTS, tolerance=tolerance)
-    return (
-        msgspec.structs.replace(manifest, variants={"fp32": variant}, golden=golden_record),
-        members,
-    )
+    variants = {"fp32": records.Variant(graphs=graphs, weights=WEIGHTS, tolerance=tolerance)}
+    described, more = form_members(forms, WEIGHTS)
+    variants |= described
+    for name, content in more.items():
+        members[name] = content if isinstance(content, bytes) else save(content)
+    return msgspec.structs.replace(manifest, variants=variants, golden=golden_record), members

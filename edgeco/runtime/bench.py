@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from edgeco.bundle import Bundle, open_bundle
+from edgeco.engines.selection import Options
 from edgeco.engines.session import Session
 from edgeco.errors import SpecError
 from edgeco.runtime.model import Model, load_bundle
@@ -54,9 +55,11 @@ def bench(
     engine: str = "auto",
     threads: int | None = None,
     variant: str | None = None,
+    precision: Literal["fp32", "fp16"] | None = None,
     rows: int = 1,
     steps: int = 200,
     warm_up: int = WARM_UP,
+    say: Callable[[str], None] | None = None,
 ) -> BenchReport:
     """Load a bundle and time it on its own golden frames.
 
@@ -65,9 +68,11 @@ def bench(
         engine: name of an engine, or "auto".
         threads: processor threads; None as for ``load``.
         variant: numeric form; None for the best for the engine.
+        precision: of TensorRT; None for FP16 where the bundle has it.
         rows: streams in lock-step.
         steps: steps that are timed, after ``warm_up`` that are not.
         warm_up: steps before, enough to fill caches and to reach the processor's steady clock.
+        say: called with what takes long.
 
     Raises:
         SpecError: ``rows`` or ``steps`` below 1, ``warm_up`` below 0, or no such variant.
@@ -78,7 +83,8 @@ def bench(
         raise SpecError(f"bench needs at least 1 step and no negative warm-up, not {steps} and {warm_up}")
     start = now()
     opened = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
-    model = load_bundle(opened, engine=engine, threads=threads, variant=variant)
+    options = Options(precision=precision)
+    model = load_bundle(opened, engine=engine, threads=threads, variant=variant, options=options, say=say)
     load = (now() - start) * 1e-9
     frames = _frames(opened, rows)
     with model.stream(rows) as stream:
@@ -101,7 +107,7 @@ def bench(
             _write(alone, frame)
             binding = alone.binding()
             before = now()
-            model.engine.run(binding)
+            alone.engine.run(binding)
             raw[index] = now() - before
             whole[index] = middle - start
             alone.advance()

@@ -9,13 +9,15 @@ import numpy as np
 
 from edgeco.bundle.manifest import Manifest
 from edgeco.engines.protocol import Buffer, Memory
-from edgeco.errors import FrameError
+from edgeco.errors import EngineError, FrameError
 from edgeco.runtime.frame import Frame
 
 if TYPE_CHECKING:
     from edgeco.runtime.preprocess import Preprocessor
 
 Array = np.ndarray[Any, Any]
+_FOREIGN = ("__cuda_array_interface__", "__dlpack__")
+"""How an array of another library says where it lies."""
 
 
 class Intake:
@@ -52,8 +54,17 @@ class Intake:
         """
         arrays, stamp = self._arrays(frame)
         for name, buffer in self._buffers.items():
-            self._memory.write(buffer, arrays[name])
+            self._take(name, buffer, arrays[name])
         return stamp
+
+    def _take(self, name: str, buffer: Buffer, array: Any) -> None:
+        if isinstance(array, np.ndarray):
+            self._memory.write(buffer, array)
+            return
+        try:
+            self._memory.accept(buffer, array)
+        except EngineError as error:
+            raise FrameError(f"input {name!r}: {error}") from error
 
     def misfit(self, name: str, value: object) -> FrameError:
         """What is wrong with a value for an input."""
@@ -61,14 +72,14 @@ class Intake:
         given = f"{value.dtype}{value.shape}" if isinstance(value, np.ndarray) else f"a {type(value).__name__}"
         return FrameError(f"input {name!r} expects {buffer.dtype}{buffer.shape}; given was {given}")
 
-    def _arrays(self, frame: object) -> tuple[dict[str, Array], float | None]:
+    def _arrays(self, frame: object) -> tuple[dict[str, Any], float | None]:
         """Checked arrays for every input, all of them before anything is written, and the first stamp among them."""
         given = frame if isinstance(frame, Mapping) else {next(iter(self._buffers)): frame}
         if given.keys() != self._buffers.keys():
             named = ", ".join(map(repr, given)) if isinstance(frame, Mapping) else f"one {type(frame).__name__}"
             expected = ", ".join(map(repr, self._buffers))
             raise FrameError(f"the network takes a mapping with the inputs {expected}; given was {named or 'nothing'}")
-        arrays: dict[str, Array] = {}
+        arrays: dict[str, Any] = {}
         stamp: float | None = None
         for name, buffer in self._buffers.items():
             value = given[name]
@@ -76,8 +87,10 @@ class Intake:
                 stamp = value.stamp if stamp is None else stamp
                 value = self._prepared(name, value)
             if not isinstance(value, np.ndarray):
-                raise self.misfit(name, value)
-            if value.shape != buffer.shape or value.dtype != buffer.dtype:
+                told = any(hasattr(value, attribute) for attribute in _FOREIGN)
+                if not told or tuple(getattr(value, "shape", ())) != buffer.shape:
+                    raise self.misfit(name, value)
+            elif value.shape != buffer.shape or value.dtype != buffer.dtype:
                 raise self.misfit(name, value)
             arrays[name] = value
         return arrays, stamp

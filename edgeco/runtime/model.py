@@ -3,28 +3,20 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Literal
 
 from edgeco.bundle import Bundle, open_bundle
 from edgeco.bundle.manifest import Manifest
-from edgeco.engines import open_engine
 from edgeco.engines.checks import check_graph
 from edgeco.engines.protocol import Engine
-from edgeco.errors import FrameError, SpecError
+from edgeco.engines.selection import Options, open_bundle_engine
+from edgeco.errors import FrameError
 from edgeco.runtime.stream import Stream
 from edgeco.runtime.streams import Streams
 
 if TYPE_CHECKING:
     from edgeco.runtime.preprocess import Preprocessor
-
-EXACT = "fp32"
-"""The variant every bundle holds, and the one the processor runs unless told: halves and quarters are not faster there
-on every machine, and only the exact one needs no gate."""
-
-
-SMALL = 20_000_000
-"""Multiply-accumulates of a step below which a second thread costs more than it saves. Measured on 2 cores: 43 against
-79 microseconds for 23 thousand, 1.42 against 1.50 ms at 30 frames a second for 24 million."""
 
 
 class Model:
@@ -85,15 +77,25 @@ class Model:
 
 
 def load(
-    path: str | os.PathLike[str], *, engine: str = "auto", threads: int | None = None, variant: str | None = None
+    path: str | os.PathLike[str],
+    *,
+    engine: str = "auto",
+    threads: int | None = None,
+    variant: str | None = None,
+    precision: Literal["fp32", "fp16"] | None = None,
+    say: Callable[[str], None] | None = None,
 ) -> Model:
     """Open a bundle and compile it for this device.
 
     Args:
         path: the ``.edgeco`` file.
-        engine: name of an engine, or "auto".
+        engine: ``onnxruntime``, ``onnxruntime-cuda``, ``onnxruntime-tensorrt`` or ``tensorrt``; "auto" takes TensorRT
+            where it, a GPU and a graph for it are there, else ONNX Runtime on the processor.
         threads: processor threads; None for the physical cores this process may use, or one if a step is small.
         variant: numeric form; None for the best for the engine.
+        precision: of TensorRT; None for FP16 where the bundle has it.
+        say: called with what takes long. TensorRT compiles a network once on each device, for minutes; later loads
+            find the plan in the cache (``EDGECO_CACHE``).
 
     Raises:
         BundleError: the bundle is damaged, foreign or too new.
@@ -106,32 +108,20 @@ def load(
         with model.stream() as stream:
             result = stream.step(frame)
     """
-    return load_bundle(open_bundle(path), engine=engine, threads=threads, variant=variant)
+    options = Options(precision=precision)
+    opened = open_bundle(path)
+    return load_bundle(opened, engine=engine, threads=threads, variant=variant, options=options, say=say)
 
 
 def load_bundle(
-    bundle: Bundle, *, engine: str = "auto", threads: int | None = None, variant: str | None = None
+    bundle: Bundle,
+    *,
+    engine: str = "auto",
+    threads: int | None = None,
+    variant: str | None = None,
+    options: Options | None = None,
+    say: Callable[[str], None] | None = None,
 ) -> Model:
     """``load`` for a bundle that is open already."""
-    manifest = bundle.manifest
-    chosen, because = _variant(manifest, variant)
-    counted = "as asked" if threads is not None else "the physical cores it may use"
-    if threads is None and manifest.costs.step_macs < SMALL:
-        threads, counted = 1, "a step is too small to share"
-    compiled = open_engine(bundle.phases(chosen), engine=engine, threads=threads)
-    asked = "the only engine of this release" if engine == "auto" else "as asked"
-    why = (
-        f"{compiled.name} ({asked}) on the processor with {compiled.threads} "
-        f"thread{'s' if compiled.threads > 1 else ''} ({counted}), variant {chosen} ({because})."
-    )
-    return Model(bundle, compiled, chosen, why)
-
-
-def _variant(manifest: Manifest, asked: str | None) -> tuple[str, str]:
-    if asked is not None:
-        if asked not in manifest.variants:
-            raise SpecError(f"{manifest.name} has no variant {asked!r}; it has {', '.join(sorted(manifest.variants))}")
-        return asked, "as asked"
-    if EXACT in manifest.variants:
-        return EXACT, "exact; lesser precisions are run only if asked for"
-    return sorted(manifest.variants)[0], f"the bundle has no {EXACT}"
+    opened = open_bundle_engine(bundle, engine=engine, threads=threads, variant=variant, options=options, say=say)
+    return Model(bundle, opened.engine, opened.variant, opened.why)

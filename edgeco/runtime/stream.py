@@ -43,9 +43,10 @@ class Stream:
         self.rows = rows
         self._session: Session | None = Session(model.engine, manifest, rows)
         self._identity = Identity(model.sha256, model.variant, rows)
-        self._memory = model.engine.memory
+        self._memory = self._session.engine.memory
         self._inputs = tuple(self._session.inputs.items())
-        self._outputs = tuple(self._session.outputs.items())
+        self._answer_names = tuple(self._session.outputs)
+        self._answers_lie = tuple(self._session.outputs.values())
         self._intake = Intake(self._memory, manifest, self._session.inputs, rows, model.preprocessor)
         validity = Validity(manifest)
         self._answered, self._warm_from = validity.valid, validity.warm_from
@@ -81,8 +82,9 @@ class Stream:
         Args:
             frame: a ``Frame`` (preprocessed as the bundle says), an array, or a mapping of input name to either, which
                 a network of several inputs needs. An array must have exactly the input's shape and type: without the
-                row axis for a stream of one row, (rows, *shape) for more. Its values are taken as they are: a NaN
-                stays in the past for as long as the network looks back.
+                row axis for a stream of one row, (rows, *shape) for more. It may be another library's, told by DLPack
+                or ``__cuda_array_interface__``: on the GPU where the engine computes there. Its values are taken as
+                they are: a NaN stays in the past for as long as the network looks back.
 
         Raises:
             FrameError: the frame does not fit; the stream is as before.
@@ -102,8 +104,7 @@ class Stream:
         if step <= self._unbegun:
             step = self._begin(session)
         session.run()
-        read = self._memory.read
-        outputs = {name: read(buffer) for name, buffer in self._outputs}
+        outputs = dict(zip(self._answer_names, self._memory.read_all(self._answers_lie), strict=True))
         valid = self._answered(step)
         return Result(
             outputs,
@@ -152,8 +153,10 @@ class Stream:
 
     def close(self) -> None:
         """Give the memory back; may be called again. Any other call from now on raises SpecError."""
-        self._session = None
-        self._inputs = self._outputs = ()
+        session, self._session = self._session, None
+        self._inputs = self._answers_lie = ()
+        if session is not None:
+            session.close()
 
     def __enter__(self) -> Stream:
         return self

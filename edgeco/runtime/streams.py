@@ -78,7 +78,7 @@ class Streams:
         self._live: dict[int, _Row] = {}
         self._manifest = manifest
         self._identity = Identity(model.sha256, model.variant, 1)
-        self._memory = model.engine.memory
+        self._memory = self._session.engine.memory
         self._validity = Validity(manifest)
         self._lead = manifest.timeline.lead
         self._starter = Session(model.engine, manifest) if self._lead else None
@@ -199,8 +199,12 @@ class Streams:
 
     def close(self) -> None:
         """Give the memory back; may be called again. Any other call from now on raises SpecError."""
+        sessions = (self._starter, self._session)
         self._session = self._starter = None
         self._live = {}
+        for session in sessions:
+            if session is not None:
+                session.close()
 
     def __enter__(self) -> Streams:
         return self
@@ -261,18 +265,20 @@ class Streams:
             session.clear_row(row)
             return
         starter.reset()
+        memory = starter.engine.memory  # each session's own, and so its own queue
         for name, buffer in session.open_row(row)[0].items():
-            self._memory.write(starter.inputs[name], self._memory.read(buffer))
+            memory.write(starter.inputs[name], self._memory.read(buffer))
         for _ in range(self._lead):
             starter.run()
         session.load_row(row, starter.past())
-        self._live[row].latest = {name: self._memory.read(buffer) for name, buffer in starter.outputs.items()}
+        self._live[row].latest = {name: memory.read(buffer) for name, buffer in starter.outputs.items()}
 
     def _answers(self, live: _Row, step: int) -> dict[str, Array]:
         """Copies of the answers of a row's step, and of its last where none was due."""
         read = self._memory.read
         if self._always:
-            return {name: read(buffer) for name, buffer in live.outputs}
+            names, buffers = zip(*live.outputs, strict=True)
+            return dict(zip(names, self._memory.read_all(buffers), strict=True))
         for output, (name, buffer) in zip(self._manifest.outputs, live.outputs, strict=True):
             if (step - output.valid_from) % output.rate == 0:
                 live.latest[name] = read(buffer)

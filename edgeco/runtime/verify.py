@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -82,6 +82,7 @@ def verify(
     engine: str = "auto",
     threads: int | None = None,
     variants: Sequence[str] | None = None,
+    say: Callable[[str], None] | None = None,
 ) -> VerifyReport:
     """Run the golden frames through a stream of every variant and compare the answers.
 
@@ -90,6 +91,7 @@ def verify(
         engine: name of an engine, or "auto".
         threads: processor threads; None as for ``load``.
         variants: which to verify; None for all. One that the engine cannot run is reported as skipped.
+        say: called with what takes long.
 
     Raises:
         VerifyFailed: a variant differs by more than its tolerance.
@@ -100,7 +102,7 @@ def verify(
     opened = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
     chosen = sorted(opened.manifest.variants) if variants is None else list(variants)
     frames, answers = opened.golden()
-    checks = tuple(_verify_variant(opened, variant, engine, threads, frames, answers) for variant in chosen)
+    checks = tuple(_verify_variant(opened, variant, engine, threads, frames, answers, say) for variant in chosen)
     report = VerifyReport(str(opened.path), opened.sha256, opened.manifest.golden.steps, checks)
     if all(check.skipped is not None for check in checks):
         reasons = "; ".join(f"{check.variant}: {check.skipped}" for check in checks) or "none was named"
@@ -117,11 +119,12 @@ def _verify_variant(
     threads: int | None,
     frames: dict[str, np.ndarray[Any, Any]],
     answers: dict[str, np.ndarray[Any, Any]],
+    say: Callable[[str], None] | None = None,
 ) -> VariantCheck:
     manifest = bundle.manifest
     tolerance = manifest.variants[variant].tolerance if variant in manifest.variants else 0.0
     try:
-        model = load_bundle(bundle, engine=engine, threads=threads, variant=variant)
+        model = load_bundle(bundle, engine=engine, threads=threads, variant=variant, say=say)
         with model.stream() as stream:
             given = rollout(stream, frames)
     except EngineError as error:

@@ -72,6 +72,8 @@ def report_tables(report: Mapping[str, Any]) -> list[Table]:
     }
     if report.get("target"):
         values["built for"] = _target(report["target"])
+    for variant, drift in (report.get("drifts") or {}).items():
+        values[variant] = f"{drift:.1e} from FP32 relative, over a stream"
     if report.get("pinned"):
         values["clip length"] = f"pinned: {report['pinned']}"
     return [facts("Conversion", values), _lines(report["lines"]), _layers(report["step_layers"])]

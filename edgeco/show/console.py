@@ -25,6 +25,12 @@ def console(*, stderr: bool = False) -> Console:
     return Console(file=stream, width=width, highlight=False, markup=False, emoji=False, soft_wrap=False)
 
 
+def say(text: str) -> None:
+    """A message about what takes long: one line on standard error."""
+    sys.stderr.write(f"edgeco: {printable(text)}\n")
+    sys.stderr.flush()
+
+
 def print_json(value: Any, *, stderr: bool = False) -> None:
     """One JSON document, indented; NaN and infinity become null."""
     stream = sys.stderr if stderr else sys.stdout

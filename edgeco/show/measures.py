@@ -11,6 +11,7 @@ from rich.table import Table
 from edgeco.show.console import bytes_text, count_text, facts, milliseconds, plain, table
 
 if TYPE_CHECKING:
+    from edgeco.engines.tensorrt.compilation import CompileReport
     from edgeco.runtime.bench import BenchReport
     from edgeco.runtime.frame import Frame
     from edgeco.runtime.result import Result
@@ -34,9 +35,10 @@ def latencies(stages: Mapping[str, Mapping[str, float]]) -> Table:
     return made
 
 
-def show_run(summary: Summary, console: Console) -> None:
-    """Print what a run did."""
+def show_run(summary: Summary, console: Console, why: str) -> None:
+    """Print what a run did, and ``why`` it was this engine that did it."""
     values = {
+        "engine": why,
         "frames": f"{summary.frames} decoded, {summary.stepped} stepped, {summary.gaps} missing",
         "answers": f"{summary.valid} valid, {summary.warm} warm",
         "time": f"{summary.seconds:.2f} s, {summary.fps:.1f} frames per second",
@@ -57,6 +59,15 @@ class Changes:
         if result.valid and (best := result.top(1)[0]).label != self._last:
             self._last = best.label
             self._console.print(plain(f"{frame.stamp:10.2f} s  {best.label}  {best.score:.2f}"))
+
+
+def show_compiled(report: CompileReport, console: Console) -> None:
+    """Print the plans of a bundle."""
+    made = table(report.why, "rows", "plan", "size", "seconds", "", right=(0, 2, 3))
+    for plan in report.plans:
+        kept = "was there already" if plan.cached else "compiled"
+        made.add_row(str(plan.rows), plain(plan.path), bytes_text(plan.size), f"{plan.seconds:.1f}", kept)
+    console.print(made)
 
 
 def show_verify(report: VerifyReport, console: Console) -> None:

@@ -1,0 +1,56 @@
+"""The networks of ``gpu_proof.py`` that are not in the zoo with weights: fixed random weights, norms randomised."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from edgeco.models import x3d
+
+
+def randomised(net: nn.Module) -> nn.Module:
+    """Statistics and gains that are not those of a fresh network, always the same."""
+    generator = torch.Generator().manual_seed(0)
+    for module in net.modules():
+        if isinstance(module, nn.BatchNorm3d) and module.running_mean is not None and module.running_var is not None:
+            module.weight.data.uniform_(0.5, 1.5, generator=generator)
+            module.bias.data.normal_(0.0, 0.2, generator=generator)
+            module.running_mean.normal_(0.0, 0.2, generator=generator)
+            module.running_var.uniform_(0.5, 1.5, generator=generator)
+    return net.eval()
+
+
+def x3d_s() -> nn.Module:
+    """X3D-S at 160 by 160."""
+    torch.manual_seed(0)
+    return randomised(x3d.x3d_s())
+
+
+x3d_s.clip = (3, 13, 160, 160)  # type: ignore[attr-defined]
+
+
+class Encoder(nn.Module):
+    """One transformer layer over 64 elements of 256 numbers (B, T, 256); the newest asks the window."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.attention = nn.MultiheadAttention(256, 8, batch_first=True)
+        self.first, self.second = nn.LayerNorm(256), nn.LayerNorm(256)
+        self.wide, self.narrow = nn.Linear(256, 1024), nn.Linear(1024, 256)
+        self.head = nn.Linear(256, 20)
+
+    def forward(self, x: Tensor) -> Tensor:
+        given = self.first(x)
+        newest = x[:, -1:] + self.attention(given[:, -1:], given, given, need_weights=False)[0]
+        newest = newest + self.narrow(nn.functional.gelu(self.wide(self.second(newest))))
+        return self.head(newest[:, 0])
+
+
+def encoder() -> nn.Module:
+    """The encoder, its weights always the same."""
+    torch.manual_seed(0)
+    return Encoder().eval()
+
+
+encoder.clip = (64, 256)  # type: ignore[attr-defined]
+encoder.time_dim = 1  # type: ignore[attr-defined]

@@ -1,0 +1,198 @@
+"""One session's way through TensorRT: a stream, execution contexts, memory, and a CUDA graph per phase."""
+
+from __future__ import annotations
+
+import contextlib
+import weakref
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from edgeco.engines.aliasing import check_aliasing, check_apart
+from edgeco.engines.cuda.memory import ALIGNMENT, DeviceBuffer, DeviceMemory
+from edgeco.engines.cuda.protocol import Cuda
+from edgeco.engines.protocol import Binding, Buffer, Tensor
+from edgeco.engines.tensorrt.logger import last_words
+from edgeco.engines.tensorrt.plans import Plan
+from edgeco.errors import EngineError
+
+MOST_GRAPHS = 256
+"""CUDA graphs of one lane; each costs some hundred kilobytes of the GPU's memory. Further bindings are enqueued."""
+
+
+class LaneBinding:
+    """Names and addresses of one phase; None for ``context`` where the phase has nothing to do."""
+
+    __slots__ = ("_inputs", "_outputs", "_safe", "addresses", "context", "graphs", "logger", "moved")
+
+    def __init__(self, context: Any, logger: Any, inputs: Mapping[str, Buffer], outputs: Mapping[str, Buffer]) -> None:
+        self.context, self.logger = context, logger
+        self._inputs, self._outputs = dict(inputs), dict(outputs)
+        self.addresses = {name: buffer.address for name, buffer in (*inputs.items(), *outputs.items())}
+        self.graphs: dict[tuple[int, ...], Any] = {}
+        self.moved: tuple[int, ...] = ()
+        self._safe: set[tuple[str, int]] = set()
+        for name, buffer in (*inputs.items(), *outputs.items()):
+            _check_address(name, buffer)
+
+    def rebind(self, name: str, buffer: Buffer) -> None:
+        """Swap the buffer of an input; one that this phase does not read is passed over."""
+        bound = self._inputs.get(name)
+        if bound is None:
+            return
+        if (name, buffer.address) not in self._safe:
+            if buffer.shape != bound.shape or buffer.dtype != bound.dtype:
+                raise EngineError(f"{name!r} takes {bound.dtype}{bound.shape}, not {buffer.dtype}{buffer.shape}")
+            _check_address(name, buffer)
+            check_apart(name, buffer, self._outputs.items())
+            self._safe.add((name, buffer.address))
+        self.addresses[name] = buffer.address
+        self.moved = tuple(self.addresses.values())
+
+
+class Lane:
+    """The Engine protocol for one session: its work is queued on one stream, in order, and waited for by reads.
+
+    Args:
+        cuda: the GPU.
+        plans: per phase the plan, None where a phase has nothing to do; equal phases share one.
+        inputs, outputs: of all phases together.
+        graphs: whether to record CUDA graphs where the CUDA package has them.
+    """
+
+    name = "tensorrt"
+    threads = 1
+
+    def __init__(
+        self, cuda: Cuda, plans: Sequence[Plan | None], inputs: tuple[Tensor, ...], outputs: tuple[Tensor, ...],
+        graphs: bool = True,
+    ) -> None:  # fmt: skip
+        self.inputs, self.outputs = inputs, outputs
+        self.plain: str | None = None if graphs and cuda.graphs is not None else "no package here has CUDA graphs"
+        self._cuda, self._plans = cuda, tuple(plans)
+        self._graphs = 0
+        self._stack = stack = contextlib.ExitStack()
+        self._held: dict[int, Any] = {}
+        self.close = weakref.finalize(self, _release, cuda, stack, self._held)
+        with cuda:
+            self._stream = cuda.stream()
+            stack.callback(cuda.close_stream, self._stream)
+            stack.callback(self._held.clear)
+            for plan in dict.fromkeys(id(plan) for plan in plans if plan is not None):
+                self._held[plan] = self._context(next(p for p in plans if id(p) == plan))
+        self.memory = DeviceMemory(cuda, self._stream, stack)
+
+    def _context(self, plan: Plan | None) -> Any:
+        assert plan is not None
+        context = plan.engine.create_execution_context()
+        if context is None:
+            raise EngineError(
+                f"TensorRT has no memory for another stream: {last_words(plan.logger)}; close one, or step fewer rows"
+            )
+        return context
+
+    @property
+    def stream(self) -> Any:
+        """The stream that all work of this lane is queued on, to measure it by events."""
+        return self._stream
+
+    def lane(self, rows: int) -> Lane:
+        """Itself."""
+        return self
+
+    def bind(self, inputs: Mapping[str, Buffer], outputs: Mapping[str, Buffer], phase: int = 0) -> LaneBinding:
+        """Prepare one phase: its graph takes what it needs of the buffers.
+
+        Raises:
+            EngineError: an address is not aligned, an output shares memory, or a shape or type does not fit.
+        """
+        plan = self._plans[phase % len(self._plans)]
+        if plan is None:
+            return LaneBinding(None, None, {}, {})
+        context = self._held[id(plan)]
+        names = [plan.engine.get_tensor_name(number) for number in range(plan.engine.num_io_tensors)]
+        taken = {name: inputs[name] for name in names if name in inputs}
+        given = {name: outputs[name] for name in names if name in outputs}
+        for name in names:
+            buffer = taken.get(name) or given.get(name)
+            if buffer is None:
+                raise EngineError(f"{name!r} of the graph is not bound")
+            self._check_fit(plan, name, buffer)
+        check_aliasing(taken, given)
+        return LaneBinding(context, plan.logger, taken, given)
+
+    def _check_fit(self, plan: Plan, name: str, buffer: Buffer) -> None:
+        shape = tuple(plan.engine.get_tensor_shape(name))
+        if shape != buffer.shape:
+            raise EngineError(f"{name!r} of the graph is {shape}, its buffer {buffer.shape}")
+
+    def run(self, binding: Binding) -> None:
+        """Queue the phase's work. Raises EngineError if it cannot be queued; the past is then as before."""
+        assert isinstance(binding, LaneBinding)
+        if binding.context is None:
+            return
+        with self._cuda:
+            recorded = binding.graphs.get(binding.moved)
+            if recorded is None and self.plain is None and self._graphs < MOST_GRAPHS:
+                recorded = self._record(binding)
+            if recorded is None:
+                self._enqueue(binding)
+            else:
+                assert self._cuda.graphs is not None
+                self._cuda.graphs.launch(recorded, self._stream.handle)
+
+    def prepare(self, bindings: Sequence[Binding]) -> bool:
+        """Enqueue every phase once, as TensorRT wants before anything is recorded, then record each.
+
+        The histories have then been written over: the caller clears them.
+        """
+        mine = [binding for binding in bindings if isinstance(binding, LaneBinding) and binding.context is not None]
+        with self._cuda:
+            for binding in mine:
+                self._enqueue(binding)
+            self._cuda.synchronize(self._stream)
+            for binding in mine:
+                if self.plain is None and self._graphs < MOST_GRAPHS:
+                    self._record(binding)
+        return bool(mine)
+
+    def _enqueue(self, binding: LaneBinding) -> None:
+        context = binding.context
+        for name, address in binding.addresses.items():
+            if not context.set_tensor_address(name, address):
+                raise EngineError(f"TensorRT refuses the address of {name!r}: {last_words(binding.logger)}")
+        if not context.execute_async_v3(self._stream.handle):
+            raise EngineError(f"TensorRT cannot run the graph: {last_words(binding.logger)}")
+
+    def _record(self, binding: LaneBinding) -> Any:
+        """A CUDA graph of the phase at its present addresses. Recording runs nothing, so that no state changes; where
+        it does not work, nothing is recorded from then on."""
+        graphs, handle = self._cuda.graphs, self._stream.handle
+        assert graphs is not None
+        try:
+            graphs.begin(handle)
+            try:
+                self._enqueue(binding)
+            except EngineError:
+                graphs.abort(handle)
+                raise
+            recorded = graphs.end(handle)
+        except EngineError as error:
+            self.plain = str(error)
+            return None
+        self._stack.callback(graphs.destroy, recorded)
+        self._graphs += 1
+        binding.graphs[binding.moved] = recorded
+        return recorded
+
+
+def _release(cuda: Cuda, stack: contextlib.ExitStack, held: dict[int, Any]) -> None:
+    """Graphs, pages, buffers, contexts, stream: in the reverse of the order in which they came, whatever fails."""
+    with contextlib.suppress(EngineError), cuda:
+        stack.close()
+
+
+def _check_address(name: str, buffer: Buffer) -> None:
+    if not isinstance(buffer, DeviceBuffer):
+        raise EngineError(f"the buffer of {name!r} does not lie in the GPU's memory")
+    if buffer.address % ALIGNMENT:
+        raise EngineError(f"the buffer of {name!r} lies at {buffer.address:#x}, no multiple of {ALIGNMENT} bytes")

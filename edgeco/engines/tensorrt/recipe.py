@@ -1,0 +1,113 @@
+"""Which of a bundle's graphs the installed TensorRT takes, and how: the precision decided, or the reason why not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from edgeco.bundle.manifest import Manifest
+from edgeco.engines.tensorrt.api import Api
+from edgeco.engines.tensorrt.graph_io import GraphIo
+from edgeco.engines.tensorrt.order import Precision
+from edgeco.errors import EngineError, SpecError
+
+BASE, PLAIN, HALF = "fp32", "trt-fp32", "trt-fp16"
+"""Variants: every bundle's own; the same numbers as TensorRT takes them (opset 17); the graph typed FP16 throughout."""
+
+REMEDY = "build the bundle again with: edgeco build … --tensorrt"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a bundle is compiled.
+
+    Attributes:
+        variant: whose graphs are compiled.
+        numbers: the variant whose numbers come out, for tolerances and snapshots.
+        precision: of the numbers inside.
+        strong: whether the types are those that the graph says.
+        half: tensors of the states that are kept in FP16, where the graph does not say so itself.
+        because: one clause.
+    """
+
+    variant: str
+    numbers: str
+    precision: Precision
+    strong: bool
+    half: frozenset[str]
+    because: str
+
+
+def choose_recipe(
+    api: Api,
+    manifest: Manifest,
+    graphs: Callable[[str], Sequence[GraphIo]],
+    precision: Precision | None,
+    variant: str | None = None,
+) -> Recipe:
+    """Decide.
+
+    Args:
+        api: the installed TensorRT.
+        manifest: of the bundle.
+        graphs: the inputs, outputs and opset of a variant's graphs, one per phase that has one.
+        precision: what was asked for; None for FP16 if that can be had.
+        variant: or by the name of a variant.
+
+    Raises:
+        EngineError: the bundle has no graph that this TensorRT takes in this precision.
+        SpecError: precision and variant contradict each other.
+    """
+    asked = _asked(precision, variant)
+    if asked != "fp32":
+        reason = _refusal(api, manifest, HALF if api.strong else PLAIN, graphs, HALF)
+        if reason is None:
+            return _half_recipe(api, lambda: _halved(graphs(HALF)))
+        if asked is not None:
+            raise EngineError(reason)
+        because = f"fp32, for {reason}"
+    else:
+        because = "fp32, as asked"
+    chosen = PLAIN if PLAIN in manifest.variants else BASE
+    reason = _refusal(api, manifest, chosen, graphs)
+    if reason is not None:
+        raise EngineError(reason)
+    # A graph of FP32 alone means the same typed and untyped; where typing is complete it is not deprecated.
+    return Recipe(chosen, BASE if BASE in manifest.variants else chosen, "fp32", api.strong, frozenset(), because)
+
+
+def _asked(precision: Precision | None, variant: str | None) -> Precision | None:
+    if variant is None:
+        return precision
+    of: Precision | None = {BASE: "fp32", PLAIN: "fp32", HALF: "fp16"}.get(variant)  # type: ignore[assignment]
+    if of is None:
+        raise EngineError(f"TensorRT does not run the variant {variant!r}; it runs {BASE}, {PLAIN} and {HALF}")
+    if precision is not None and precision != of:
+        raise SpecError(f"the variant {variant!r} is {of}, and {precision} was asked for; leave one of them out")
+    return of
+
+
+def _refusal(
+    api: Api, manifest: Manifest, variant: str, graphs: Callable[[str], Sequence[GraphIo]], also: str | None = None
+) -> str | None:
+    """Why the graphs of a variant cannot be compiled here; None if they can."""
+    for needed in (also, variant):
+        if needed is not None and needed not in manifest.variants:
+            return f"{manifest.name} has no variant {needed} for TensorRT {api.text}; {REMEDY}"
+    if variant == BASE and any(entry.kind == "image" for entry in manifest.inputs):
+        return f"{manifest.name} takes its pictures in a form that TensorRT does not; {REMEDY}"
+    opset = max(io.opset for io in graphs(variant))
+    if opset > api.ceiling:
+        return f"{manifest.name} is written in opset {opset}, and TensorRT {api.text} reads {api.ceiling}; {REMEDY}"
+    return None
+
+
+def _halved(graphs: Sequence[GraphIo]) -> frozenset[str]:
+    """The states that the typed graphs keep in FP16, which an untyped network must be told."""
+    return frozenset(t.name for io in graphs for t in (*io.inputs, *io.outputs) if t.dtype == "float16")
+
+
+def _half_recipe(api: Api, halved: Callable[[], frozenset[str]]) -> Recipe:
+    if api.strong:
+        return Recipe(HALF, HALF, "fp16", True, frozenset(), "fp16, typed in the graph")
+    return Recipe(PLAIN, HALF, "fp16", False, halved(), "fp16, chosen by TensorRT layer by layer")

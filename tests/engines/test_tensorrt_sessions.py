@@ -1,0 +1,247 @@
+"""Sessions over TensorRT's runner, on a fake GPU, against the numpy oracle: every storage, version and CUDA package."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from gpu_fixtures import VERSIONS, Fake, compile_here, installed
+from stepnets import StepNet, history, mixed, stepnet
+
+from edgeco.engines.session import Session
+from edgeco.errors import EngineError
+
+BACKENDS = ("cuda.bindings", "pycuda")
+
+
+@pytest.fixture(params=[(version, backend) for version in VERSIONS for backend in BACKENDS])
+def fake(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Fake]:
+    monkeypatch.setattr("edgeco.engines.tensorrt.plans.compile_in_child", compile_here)
+    with installed(monkeypatch, tmp_path, *request.param) as fake:
+        yield fake
+
+
+@pytest.fixture
+def one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Fake]:
+    monkeypatch.setattr("edgeco.engines.tensorrt.plans.compile_in_child", compile_here)
+    with installed(monkeypatch, tmp_path) as fake:
+        yield fake
+
+
+def open_engine(net: StepNet, precision: str = "fp32", half: frozenset[str] = frozenset(), graphs: bool = True):
+    from edgeco.engines.cuda import open_cuda
+    from edgeco.engines.tensorrt.api import find_tensorrt
+    from edgeco.engines.tensorrt.cache import PlanCache
+    from edgeco.engines.tensorrt.engine import TensorRtEngine
+    from edgeco.engines.tensorrt.order import Options
+    from edgeco.engines.tensorrt.plans import Plans
+
+    api = find_tensorrt()
+    plans = Plans(api, open_cuda(), PlanCache(), lambda text: None, net.manifest.name)
+    return TensorRtEngine([net.onnx], plans, precision, api.strong, half, Options(), graphs)
+
+
+def drive(session: Session, frames: np.ndarray) -> dict[str, np.ndarray]:
+    memory = session.engine.memory
+    answers: dict[str, list[np.ndarray]] = {name: [] for name in session.outputs}
+    for frame in frames:
+        memory.write(session.inputs["x"], frame)
+        session.run()
+        for name, value in zip(session.outputs, memory.read_all(list(session.outputs.values())), strict=True):
+            answers[name].append(value)
+    return {name: np.stack(values) for name, values in answers.items()}
+
+
+def check(given: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -> None:
+    for name, values in expected.items():
+        np.testing.assert_array_equal(given[name], values, err_msg=name)
+
+
+@pytest.mark.parametrize("rows", [1, 4])
+def test_all_storages_on_every_version_and_package(fake: Fake, rows: int) -> None:
+    net = mixed()
+    session = Session(open_engine(net), net.manifest, rows)
+    frames = net.frames(100, rows)
+    check(drive(session, frames), net.oracle(frames, rows))
+    session.close()
+    assert fake.gpu.live == {}
+    assert fake.gpu.depth == 0
+
+
+ALIGNED = 64  # float32 channels of which one element is 256 bytes
+
+
+@pytest.mark.parametrize("channels", [1, 3, ALIGNED])
+@pytest.mark.parametrize("storage", ["slots", "ring", "mirror", "carry"])
+@pytest.mark.parametrize("graphs", [True, False])
+def test_each_storage_aligned_or_not(one: Fake, storage: str, channels: int, graphs: bool) -> None:
+    depth = 1 if storage == "carry" else 5
+    starts = 0 if storage == "carry" else 3
+    net = stepnet(history(storage, depth, channels=channels, border=-1.0, starts_at=starts))
+    session = Session(open_engine(net, graphs=graphs), net.manifest)
+    frames = net.frames(40)
+    check(drive(session, frames), net.oracle(frames))
+    assert one.gpu.log.count("launch") == (40 if graphs else 0)
+
+
+def test_every_phase_is_recorded_once_and_after_a_plain_run(one: Fake) -> None:
+    net = stepnet(history("slots", 3, ages=(1, 3)))  # 4 buffers, 4 phases
+    session = Session(open_engine(net), net.manifest)
+    assert one.gpu.log == ["enqueue"] * 4 + ["begin", "enqueue", "end"] * 4
+    frames = net.frames(30)
+    check(drive(session, frames), net.oracle(frames))
+    assert one.gpu.log[16:] == ["launch"] * 30
+
+
+def test_a_deep_mirror_has_a_graph_for_every_window(one: Fake) -> None:
+    net = stepnet(
+        history("mirror", 11, channels=ALIGNED), history("slots", 4, number=1), history("mirror", 9, number=2)
+    )
+    session = Session(open_engine(net), net.manifest)
+    frames = net.frames(170)
+    check(drive(session, frames), net.oracle(frames))
+    assert one.gpu.log.count("launch") == 170
+
+
+def test_recording_that_fails_falls_back(one: Fake) -> None:
+    net = mixed()
+    engine = open_engine(net)
+    one.gpu.refuse_capture = True
+    session = Session(engine, net.manifest)
+    frames = net.frames(60)
+    check(drive(session, frames), net.oracle(frames))
+    assert "launch" not in one.gpu.log
+    assert one.gpu.log.count("begin") == 1
+    assert "CAPTURE" in session.engine.plain
+
+
+def test_pycuda_alone_has_no_graphs(monkeypatch: pytest.MonkeyPatch, one: Fake) -> None:
+    monkeypatch.setenv("EDGECO_CUDA", "pycuda")
+    monkeypatch.setattr("edgeco.engines.cuda.pycuda._graphs", lambda: None)
+    net = mixed()
+    session = Session(open_engine(net), net.manifest)
+    frames = net.frames(60)
+    check(drive(session, frames), net.oracle(frames))
+    assert one.gpu.log.count("begin") == 0
+    assert "no package" in session.engine.plain
+
+
+def test_half_states_of_a_weak_network(one: Fake) -> None:
+    net = stepnet(history("slots", 2, border=-math.inf), history("ring", 3, number=1), history("carry", number=2))
+    names = frozenset({"h000_slots_age1", "h000_slots_age2", "h000_slots_new", "h001_ring_past", "h001_ring_new"})
+    session = Session(open_engine(net, "fp16", names), net.manifest)
+    frames = net.frames(50)
+    answers, expected = drive(session, frames), net.oracle(frames)
+    assert session.past()["h000_slots"].dtype == np.float16
+    assert session.past()["h002_carry"].dtype == np.float32
+    least = np.float32(np.finfo(np.float16).min)
+    check(answers, {name: np.maximum(values, least) for name, values in expected.items()})
+
+
+def test_the_past_moves_between_engines(one: Fake) -> None:
+    from edgeco.engines import open_engine as on_the_processor
+
+    net = mixed()
+    frames = net.frames(60)
+    first = Session(open_engine(net), net.manifest)
+    drive(first, frames[:23])
+    second = Session(on_the_processor(net.onnx, threads=1), net.manifest)
+    second.load(first.past(), first.steps)
+    expected = {name: values[23:] for name, values in net.oracle(frames).items()}
+    check(drive(second, frames[23:]), expected)
+    first.reset()
+    first.load(first.past(), 0)
+    check(drive(first, frames), net.oracle(frames))
+
+
+def test_reset_forgets_everything(one: Fake) -> None:
+    net = mixed()
+    session = Session(open_engine(net), net.manifest)
+    frames = net.frames(31)
+    drive(session, frames)
+    session.reset()
+    check(drive(session, frames), net.oracle(frames))
+
+
+def test_sessions_of_one_engine_do_not_touch_each_other(one: Fake) -> None:
+    net = mixed()
+    engine = open_engine(net)
+    sessions = [Session(engine, net.manifest), Session(engine, net.manifest), Session(engine, net.manifest, 3)]
+    frames = [net.frames(40, seed=1), net.frames(40, seed=2), net.frames(40, 3, seed=3)]
+    given: list[list[dict]] = [[], [], []]
+    for step in range(40):
+        for number, session in enumerate(sessions):
+            given[number].append(drive(session, frames[number][step : step + 1]))
+    for number, rows in enumerate((1, 1, 3)):
+        answers = {name: np.concatenate([one[name] for one in given[number]]) for name in given[number][0]}
+        check(answers, net.oracle(frames[number], rows))
+    sessions[0].close()
+    check(drive(sessions[1], frames[1][:1]), {})
+    for session in sessions:
+        session.close()
+        session.close()
+    assert one.gpu.live == {}
+
+
+def test_frames_may_be_written_before_answers_are_read(one: Fake) -> None:
+    """Page-locked frames are used in turn: three writes without a wait between them, each step gets its own."""
+    net = stepnet(history("slots", 3))
+    session = Session(open_engine(net), net.manifest)
+    memory, frames = session.engine.memory, net.frames(30)
+    for frame in frames:
+        memory.write(session.inputs["x"], frame)
+        session.run()
+    past = session.past()["h000_slots"]
+    np.testing.assert_array_equal(past[:, 0], 3 * frames[-3:, :2])
+
+
+def test_what_a_failing_start_took_is_given_back(one: Fake, monkeypatch: pytest.MonkeyPatch) -> None:
+    net = mixed()
+    engine = open_engine(net)
+
+    def fail(*args: object) -> None:
+        raise EngineError("no power")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("edgeco.engines.tensorrt.lane.Lane.prepare", fail)
+        with pytest.raises(EngineError, match="no power"):
+            Session(engine, net.manifest)
+    assert one.gpu.live == {}
+    one.gpu.limit = 6000
+    with pytest.raises(EngineError, match="no GPU memory for a buffer"):
+        Session(engine, net.manifest, 100)
+    assert one.gpu.live == {}
+    assert one.gpu.depth == 0
+
+
+def test_a_session_that_is_dropped_gives_its_memory_back(one: Fake) -> None:
+    net = mixed()
+    session = Session(open_engine(net), net.manifest)
+    drive(session, net.frames(3))
+    del session
+    import gc
+
+    gc.collect()
+    assert one.gpu.live == {}
+
+
+def test_refused_bindings(one: Fake) -> None:
+    net = stepnet(history("slots", 1, channels=3))
+    lane = open_engine(net).lane(1)
+    memory = lane.memory
+    whole = memory.allocate((6, 1, 3), "float32")
+    own = {t.name: memory.allocate([1 if n is None else n for n in t.shape], t.dtype) for t in lane.inputs}
+    out = {t.name: memory.allocate([1 if n is None else n for n in t.shape], t.dtype) for t in lane.outputs}
+    lane.bind(own, out)
+    with pytest.raises(EngineError, match="no multiple of 256"):
+        lane.bind({**own, "x": memory.element(whole, 1)}, out)
+    with pytest.raises(EngineError, match="share memory"):
+        lane.bind(own, {**out, "h000_slots_new": own["h000_slots_age1"]})
+    with pytest.raises(EngineError, match="is not bound"):
+        lane.bind({"x": own["x"]}, out)
+    with pytest.raises(EngineError, match="its buffer"):
+        lane.bind({**own, "x": whole}, out)
+    lane.close()

@@ -1,0 +1,325 @@
+"""Bundles on TensorRT, on a fake GPU: the path of each version against the torch runner; choices and refusals."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from gpu_fixtures import VERSIONS, Fake, compile_here, installed
+
+pytest.importorskip("torch", reason="bundles are built here")
+
+from device_nets import NAMES
+
+import edgeco
+import edgeco.bundle
+from edgeco.building import build
+from edgeco.cli import main
+from edgeco.engines.cuda.foreign import Managed
+from edgeco.errors import EngineError, FrameError
+from edgeco.runtime.verify import verify
+
+NETS = Path(__file__).resolve().parents[1] / "helpers" / "device_nets.py"
+
+
+@pytest.fixture(scope="module")
+def bundles(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Bundles whose golden answers are the torch runner's over more than a hundred steps."""
+    folder = tmp_path_factory.mktemp("bundles")
+    made = {}
+    for name in NAMES:
+        made[name] = str(folder / f"{name}.edgeco")
+        build({"model": f"{NETS}:{name}", "tensorrt": True, "golden": 100}, made[name])
+    made["plain"] = str(folder / "plain.edgeco")
+    build({"model": f"{NETS}:camera"}, made["plain"])
+    made["readings"] = str(folder / "readings.edgeco")
+    build({"model": f"{NETS}:sensors"}, made["readings"])
+    return made
+
+
+def test_the_networks_use_every_storage_and_phases(bundles: dict[str, str]) -> None:
+    manifests = [edgeco.bundle.open_bundle(bundles[name]).manifest for name in NAMES]
+    assert {history.storage for m in manifests for history in m.histories} == {"slots", "ring", "mirror"}
+    assert any(manifest.timeline.stride > 1 for manifest in manifests)
+
+
+@pytest.fixture(params=VERSIONS)
+def fake(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Fake]:
+    monkeypatch.setattr("edgeco.engines.tensorrt.plans.compile_in_child", compile_here)
+    with installed(monkeypatch, tmp_path, request.param) as fake:
+        yield fake
+
+
+@pytest.fixture
+def one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Fake]:
+    monkeypatch.setattr("edgeco.engines.tensorrt.plans.compile_in_child", compile_here)
+    with installed(monkeypatch, tmp_path) as fake:
+        yield fake
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_version_answers_as_the_torch_runner(bundles: dict[str, str], fake: Fake, name: str) -> None:
+    report = verify(bundles[name], engine="tensorrt")
+    assert report.steps > 100 and len(report.variants) == 3
+    for check in report.variants:
+        assert check.skipped is None, check.skipped
+        for output in check.outputs:
+            assert output.difference < (check.tolerance if check.variant == "trt-fp16" else 1e-5), check
+    assert fake.gpu.live == {}
+
+
+@pytest.mark.parametrize(
+    ("version", "variant", "said"),
+    [
+        ("8.6.1", "trt-fp32", "layer by layer"),
+        ("10.3.0", "trt-fp32", "layer by layer"),
+        ("10.16.1.11", "trt-fp16", "typed in the graph"),
+        ("11.4.0.106", "trt-fp16", "typed in the graph"),
+    ],
+)
+def test_auto_takes_tensorrt_in_fp16_and_says_so(
+    bundles: dict[str, str], version: str, variant: str, said: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("edgeco.engines.tensorrt.plans.compile_in_child", compile_here)
+    with installed(monkeypatch, tmp_path, version):
+        model = edgeco.load(bundles["camera"])
+        assert (model.engine.name, model.variant) == ("tensorrt", "trt-fp16")
+        for word in (version, "the fastest here", "Fake GPU", f"variant {variant}", said):
+            assert word in model.why
+        exact = edgeco.load(bundles["camera"], precision="fp32")
+        assert exact.variant == "fp32" and "fp32, as asked" in exact.why
+
+
+def test_states_are_halved_save_those_that_add_up(bundles: dict[str, str], fake: Fake) -> None:
+    for name, kept in (("camera", "float16"), ("dilated", "float16"), ("recurrent", "float32")):
+        model = edgeco.load(bundles[name], engine="tensorrt")
+        with model.stream() as stream:
+            assert {array.dtype.name for array in stream._session.past().values()} == {kept}
+
+
+def test_without_its_forms_a_bundle_is_refused_or_exact(bundles: dict[str, str], one: Fake) -> None:
+    with pytest.raises(EngineError, match="edgeco build … --tensorrt"):
+        edgeco.load(bundles["plain"], engine="tensorrt")
+    model = edgeco.load(bundles["plain"])
+    assert model.engine.name == "onnxruntime" and "not TensorRT: camera takes its pictures" in model.why
+    model = edgeco.load(bundles["readings"], engine="tensorrt")
+    assert model.variant == "fp32" and "fp32, for sensornet has no variant" in model.why
+    with pytest.raises(EngineError, match="no variant trt-"):
+        edgeco.load(bundles["readings"], engine="tensorrt", precision="fp16")
+
+
+def test_the_opset_ceiling_is_told(bundles: dict[str, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    with (
+        installed(monkeypatch, tmp_path, "8.6.1"),
+        pytest.raises(EngineError, match=r"opset 20, and TensorRT 8.6.1 reads 17"),
+    ):
+        edgeco.load(bundles["readings"], engine="tensorrt", precision="fp32")
+
+
+@pytest.mark.parametrize(
+    ("missing", "said"),
+    [("package", "pip install cuda-bindings"), ("driver", "libcuda.so.1"), ("gpu", "no NVIDIA GPU is visible")],
+)
+@pytest.mark.parametrize("backend", ["cuda.bindings", "pycuda"])
+def test_what_is_missing_is_one_sentence(
+    bundles: dict[str, str], one: Fake, monkeypatch: pytest.MonkeyPatch, missing: str, said: str, backend: str
+) -> None:
+    monkeypatch.setenv("EDGECO_CUDA", backend)
+    if missing == "package":
+        from gpu_fixtures import without
+
+        monkeypatch.setattr("builtins.__import__", without("cuda", "pycuda"))
+    else:
+        monkeypatch.setenv(f"EDGECO_FAKE_NO_{missing.upper()}", "1")
+    with pytest.raises(EngineError, match=said) as caught:
+        edgeco.load(bundles["sensors"], engine="tensorrt")
+    assert "\n" not in str(caught.value)
+    model = edgeco.load(bundles["sensors"])
+    assert model.engine.name == "onnxruntime" and said in model.why
+
+
+def test_without_tensorrt(bundles: dict[str, str]) -> None:
+    with pytest.raises(EngineError, match="TensorRT is not installed"):
+        edgeco.load(bundles["sensors"], engine="tensorrt")
+    assert "not TensorRT: TensorRT is not installed" in edgeco.load(bundles["sensors"]).why
+
+
+def test_a_broken_tensorrt_is_told(bundles: dict[str, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "tensorrt.py").write_text("raise ImportError('libnvdla_compiler.so: cannot open\\nmore')")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(EngineError, match=r"libnvdla_compiler.so: cannot open\); install its libraries"):
+        edgeco.load(bundles["sensors"], engine="tensorrt")
+
+
+@pytest.mark.parametrize("provider", ["onnxruntime-cuda", "onnxruntime-tensorrt"])
+def test_a_provider_that_is_not_there(bundles: dict[str, str], provider: str) -> None:
+    with pytest.raises(EngineError, match="pip install onnxruntime-gpu"):
+        edgeco.load(bundles["sensors"], engine=provider)
+
+
+def test_rows_in_lock_step_equal_single_streams(bundles: dict[str, str], one: Fake) -> None:
+    model = edgeco.load(bundles["sensors"], engine="tensorrt", precision="fp32")
+    frames = np.random.default_rng(0).standard_normal((40, 3, 4)).astype(np.float32)
+    with model.stream(3) as together:
+        answers = np.stack([together.step(frame).outputs["output"] for frame in frames])
+    for row in range(3):
+        with model.stream() as alone:
+            single = np.stack([alone.step(frame[row]).outputs["output"] for frame in frames])
+        np.testing.assert_allclose(answers[:, row], single, rtol=1e-5, atol=1e-6)
+    assert one.gpu.live == {}
+
+
+@pytest.mark.parametrize("name", ["sensors", "strided", "dilated", "attending"])
+def test_rows_join_pause_and_leave_as_on_the_processor(bundles: dict[str, str], one: Fake, name: str) -> None:
+    on_gpu = edgeco.load(bundles[name], engine="tensorrt", precision="fp32")
+    on_cpu = edgeco.load(bundles[name], engine="onnxruntime")
+    shape, rng = on_gpu.manifest.inputs[0].shape, np.random.default_rng(0)
+    with on_gpu.streams(3) as left, on_cpu.streams(3) as right:
+        for tick in range(90):
+            if tick % 17 in (0, 3) and len(left.live) < 3:
+                assert left.join() == right.join()
+            if tick % 29 == 28:
+                left.reset(left.live[0])
+                right.reset(right.live[0])
+            if tick % 37 == 36:
+                row = left.live[-1]
+                left.leave(row)
+                right.leave(row)
+            assert left.ready == right.ready
+            stepping = [row for row in left.ready if left.stride > 1 or rng.random() < 0.7]
+            frames = {row: rng.standard_normal(shape).astype(np.float32) for row in stepping}
+            given, expected = left.tick(frames), right.tick(frames)
+            for row, result in expected.items():
+                assert given[row].valid == result.valid
+                if result.valid:
+                    np.testing.assert_allclose(
+                        given[row].outputs["output"], result.outputs["output"], rtol=1e-4, atol=1e-5
+                    )
+        assert left.held == right.held and (left.held > 0 or left.stride > 1)
+    assert one.gpu.live == {}
+
+
+def test_snapshots_move_between_engines_of_one_variant(bundles: dict[str, str], one: Fake) -> None:
+    frames = np.random.default_rng(0).standard_normal((40, 4)).astype(np.float32)
+    on_gpu = edgeco.load(bundles["sensors"], engine="tensorrt", precision="fp32")
+    on_cpu = edgeco.load(bundles["sensors"], engine="onnxruntime")
+    with on_gpu.stream() as first, on_cpu.stream() as second:
+        for frame in frames[:17]:
+            first.step(frame)
+        second.restore(first.snapshot())
+        for frame in frames[17:]:
+            left, right = first.step(frame).outputs["output"], second.step(frame).outputs["output"]
+            np.testing.assert_allclose(left, right, rtol=1e-5, atol=1e-6)
+    half = edgeco.load(bundles["sensors"], engine="tensorrt")
+    with half.stream() as stream, pytest.raises(edgeco.EdgecoError, match="another variant"):
+        stream.restore(on_cpu.stream().snapshot())
+
+
+class OnGpu:
+    """Another library's array on the fake GPU, told in either way."""
+
+    def __init__(self, gpu: object, array: np.ndarray, how: str, strided: bool = False) -> None:
+        gpu.push()
+        self.stream = gpu.stream()
+        self.address = gpu.allocate(array.nbytes)
+        # Still to be done by the producer's stream when the array is handed over.
+        gpu.enqueue(
+            self.stream,
+            lambda: gpu.view(self.address, array.nbytes).__setitem__(slice(None), array.view(np.uint8).ravel()),
+        )
+        if how != "interface":
+            gpu.synchronize(self.stream)
+        gpu.pop()
+        self.shape, self.dtype, self.gpu = array.shape, array.dtype, gpu
+        if how == "interface":
+            strides = tuple(2 * n for n in array.strides) if strided else None
+            self.__cuda_array_interface__ = {
+                "shape": array.shape, "typestr": array.dtype.str, "data": (self.address, False), "version": 3,
+                "stream": self.stream, "strides": strides,
+            }  # fmt: skip
+        else:
+            self.__dlpack__ = self._capsule
+
+    @staticmethod
+    def __dlpack_device__() -> tuple[int, int]:
+        return 2, 0
+
+    def _capsule(self, stream: int) -> object:
+        assert stream in self.gpu.streams
+        managed = self.managed = Managed()
+        managed.tensor.data, managed.tensor.ndim = self.address, len(self.shape)
+        managed.tensor.dtype.code, managed.tensor.dtype.bits, managed.tensor.dtype.lanes = 2, 32, 1
+        self.sizes = (ctypes.c_int64 * len(self.shape))(*self.shape)
+        managed.tensor.shape = self.sizes
+        new = ctypes.pythonapi.PyCapsule_New
+        new.restype, new.argtypes = ctypes.py_object, [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p]
+        self.name = b"dltensor"
+        return new(ctypes.addressof(managed), self.name, None)
+
+
+@pytest.mark.parametrize("backend", ["cuda.bindings", "pycuda"])
+@pytest.mark.parametrize("how", ["interface", "dlpack"])
+def test_frames_may_lie_on_the_gpu(
+    bundles: dict[str, str], one: Fake, monkeypatch: pytest.MonkeyPatch, how: str, backend: str
+) -> None:
+    monkeypatch.setenv("EDGECO_CUDA", backend)
+    model = edgeco.load(bundles["sensors"], engine="tensorrt", precision="fp32")
+    frames = np.random.default_rng(0).standard_normal((20, 4)).astype(np.float32)
+    with model.stream() as stream, model.stream() as other:
+        for frame in frames:
+            given = stream.step(OnGpu(one.gpu, frame, how)).outputs["output"]
+            np.testing.assert_array_equal(given, other.step(frame).outputs["output"])
+        with pytest.raises(FrameError, match="expects float32"):
+            stream.step(OnGpu(one.gpu, frames[0, :2], how))
+        if how == "interface":
+            with pytest.raises(FrameError, match="cannot write float64"):
+                stream.step(OnGpu(one.gpu, frames[0].astype(np.float64), how))
+            with pytest.raises(FrameError, match="not contiguous"):
+                stream.step(OnGpu(one.gpu, frames[0], how, strided=True))
+        assert stream.steps == 20
+
+
+def test_torch_frames_on_the_host(bundles: dict[str, str]) -> None:
+    import torch
+
+    frames = torch.randn(12, 4)
+    model = edgeco.load(bundles["sensors"], engine="onnxruntime")
+    with model.stream() as stream, model.stream() as other:
+        for frame in frames:
+            given = stream.step(frame).outputs["output"]
+            np.testing.assert_array_equal(given, other.step(frame.numpy()).outputs["output"])
+        with pytest.raises(FrameError, match="expects float32"):
+            stream.step(frames)
+        with pytest.raises(FrameError, match="cannot write float64"):
+            stream.step(frames[0].double())
+
+
+def test_compile_and_run_on_the_command_line(bundles: dict[str, str], one: Fake, tmp_path: Path) -> None:
+    made = CliRunner().invoke(main, ["compile", bundles["strided"], "--rows", "1", "--rows", "2", "--json"])
+    assert made.exit_code == 0, made.output
+    report = json.loads(made.stdout)
+    assert {plan["rows"] for plan in report["plans"]} == {1, 2} and not any(p["cached"] for p in report["plans"])
+    assert "compiling strided for Fake GPU (fp16), once" in made.stderr
+    again = CliRunner().invoke(main, ["compile", bundles["strided"]])
+    assert again.exit_code == 0 and "was there already" in again.stdout and not again.stderr
+    fresh = CliRunner().invoke(main, ["compile", bundles["strided"], "--fresh", "--precision", "fp32"])
+    assert fresh.exit_code == 0 and "fp32, as asked" in " ".join(fresh.stdout.split())
+    refused = CliRunner().invoke(main, ["compile", bundles["strided"], "--dla"])
+    assert refused.exit_code == 4 and "does not use the DLA" in refused.stderr
+    bench = CliRunner().invoke(main, ["bench", bundles["strided"], "--engine", "tensorrt", "--rows", "2", "--json"])
+    assert bench.exit_code == 0 and json.loads(bench.stdout)["variant"] == "trt-fp16"
+    verified = CliRunner().invoke(main, ["verify", bundles["strided"], "--engine", "tensorrt"])
+    assert verified.exit_code == 0, verified.output
+
+
+def test_build_and_compile_in_one(one: Fake, tmp_path: Path) -> None:
+    out = tmp_path / "sensors.edgeco"
+    made = CliRunner().invoke(main, ["build", f"{NETS}:sensors", "-o", str(out), "--compile"])
+    assert made.exit_code == 0, made.output
+    assert "FP16" in made.stdout or "fp16" in "".join(made.stdout.split())
+    assert any((tmp_path / "plans").glob("*.plan"))
