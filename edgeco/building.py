@@ -118,11 +118,12 @@ def resolve(fields: dict[str, Any]) -> tuple[BuildSpec, Any]:
 
 
 def _for_device(fields: dict[str, Any]) -> dict[str, Any]:
-    """The fields with those that follow from the device; what it cannot do is refused before all else."""
+    """The fields with those that follow from the device, whose engine is TensorRT; what it cannot do is refused before
+    all else."""
     asked = fields.get("precision", ())
     target = target_of(find_profile(str(fields["device"])), [asked] if isinstance(asked, str) else asked)
     built = [name for name in get_args(Variant) if name in ("fp32", target.precision)]
-    return {"precision": built, **fields, "device": target.device}
+    return {"precision": built, "tensorrt": True, **fields, "device": target.device}
 
 
 def build(
