@@ -34,7 +34,7 @@ from edgeco.export.fold import fold_norms
 from edgeco.export.frame_input import FrameInput, fold_frame
 from edgeco.export.onnx import Exported, export_onnx
 from edgeco.export.package import check_labels, manifest_of, members_of, outputs_of, step_layers
-from edgeco.export.tensorrt_forms import Form, tensorrt_forms
+from edgeco.export.tensorrt_forms import tensorrt_forms
 from edgeco.export.widen import widen_depthwise
 from edgeco.factory import carried_fields, find_factory, load_weights, make_network
 from edgeco.graph.cost import layer_costs
@@ -61,8 +61,7 @@ class BuildReport:
         engine_difference: exported graph against the torch runner over the golden frames, relative.
         folded_norms: batch norms folded into convolutions.
         widened_depthwise: depthwise convolutions widened with zero channels to whole blocks.
-        drifts: by variant for TensorRT, its difference from FP32 over a stream, relative.
-        clip_layers, step_layers: multiply-accumulates per layer.
+        clip_layers, step_layers: multiply-accumulates per layer; drifts: from FP32 of each form for TensorRT, relative.
         target: the device it was built for and what suits it, None if none was named.
     """
 
@@ -118,12 +117,11 @@ def resolve(fields: dict[str, Any]) -> tuple[BuildSpec, Any]:
 
 
 def _for_device(fields: dict[str, Any]) -> dict[str, Any]:
-    """The fields with those that follow from the device, whose engine is TensorRT; what it cannot do is refused before
-    all else."""
+    """The fields with those that follow from the device, a TensorRT one; what it cannot do is refused first."""
     asked = fields.get("precision", ())
     target = target_of(find_profile(str(fields["device"])), [asked] if isinstance(asked, str) else asked)
-    built = [name for name in get_args(Variant) if name in ("fp32", target.precision)]
-    return {"precision": built, "tensorrt": True, **fields, "device": target.device}
+    implied = {"precision": [v for v in get_args(Variant) if v in ("fp32", target.precision)], "tensorrt": True}
+    return {**implied, **fields, "device": target.device}
 
 
 def build(
@@ -170,12 +168,9 @@ def build(
         check_fits(find_profile(spec.device), manifest)
     engine_difference = _engine_gate(exported, manifest, frames, answers)
     report = work.report(str(out), manifest, step_difference, engine_difference)
-    forms: list[Form] = []
-    if spec.tensorrt:
-        say("writing the forms for TensorRT")
-        forms = tensorrt_forms(exported, manifest, frames, ENGINE_TOLERANCE)
-        report.drifts.update({form.name: form.drift for form in forms})
-    say("writing the bundle")
+    say("writing the forms for TensorRT" if spec.tensorrt else "writing the bundle")
+    forms = tensorrt_forms(exported, manifest, frames, ENGINE_TOLERANCE) if spec.tensorrt else []
+    report.drifts.update({form.name: form.drift for form in forms})
     manifest, members = members_of(manifest, exported, frames, answers, report.to_json(), ENGINE_TOLERANCE, forms)
     write_bundle(out, manifest, members)
     return report
