@@ -135,11 +135,13 @@ def made(build: Callable[[], nn.Module]) -> nn.Module:
     return randomise_norms(build()).eval()
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("build", BLOCKS.values(), ids=BLOCKS)
 def test_blocks(build: Callable[[], nn.Module]) -> None:
     assert_streams(made(build), (4, 12, 5, 6))
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("build", BLOCKS.values(), ids=BLOCKS)
 def test_blocks_in_onnx_runtime(build: Callable[[], nn.Module]) -> None:
     assert max(differences(made(build), (4, 12, 5, 6), steps=100).values()) < 1e-5
@@ -213,11 +215,13 @@ SKELETONS: dict[str, Callable[[], nn.Module]] = {
 }
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("build", SKELETONS.values(), ids=SKELETONS)
 def test_skeleton_networks(build: Callable[[], nn.Module]) -> None:
     assert_streams(made(build), (3, 28, JOINTS))
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("name", ["changed channels", "strided", "attended", "network*"])
 def test_skeleton_networks_in_onnx_runtime(name: str) -> None:
     assert max(differences(made(SKELETONS[name]), (3, 28, JOINTS), steps=110, rows=4).values()) < 1e-5

@@ -74,6 +74,7 @@ class Features(FactoredResNet):
         return self.features(x)
 
 
+@pytest.mark.slow
 def test_r2plus1d_streams_every_eighth_frame() -> None:
     torch.manual_seed(0)
     net = randomise_norms(Features()).double().eval()

@@ -280,6 +280,7 @@ def test_frames_to_be_ignored(use: str, exact: bool) -> None:
     assert program.exactness == "exact" and relative(program.forward_steps(long, ignored), expected) < 1e-12
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("use", ["newest", "every"])
 @pytest.mark.parametrize("causal", [True, False])
 def test_the_engine_agrees(causal: bool, use: str) -> None:

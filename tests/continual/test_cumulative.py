@@ -56,6 +56,7 @@ FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_every_element_over_the_whole_recording(name: str) -> None:
     torch.manual_seed(0)
@@ -63,6 +64,7 @@ def test_every_element_over_the_whole_recording(name: str) -> None:
         assert_streams(Called(FUNCTIONS[name], stride, front), (2, 16 + stride), tolerance=1e-11)
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_the_engine_equals_the_torch_runner(name: str) -> None:
     torch.manual_seed(0)

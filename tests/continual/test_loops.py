@@ -319,18 +319,21 @@ def clip_of(build: Callable[[], nn.Module]) -> tuple[int, ...]:
     return (2, 12, *FRAME) if build is Strided else CLIP
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("build", NETS.values(), ids=NETS)
 def test_every_element_equals_the_loop_over_the_whole_recording(build: Callable[[], nn.Module]) -> None:
     program = assert_streams(made(build), clip_of(build))
     assert program.exactness == ("exact" if build is Framewise else "unpadded")
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("build", NETS.values(), ids=NETS)
 def test_onnx_runtime_streams(build: Callable[[], nn.Module]) -> None:
     found = differences(made(build), clip_of(build), steps=110, rows=4 if build in (ConvGRU, ConvLSTM, Learned) else 1)
     assert max(found.values()) < 1e-5
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("rows", [1, 4])
 @pytest.mark.parametrize("build", [ConvGRU, ConvLSTM, FirstApart])
@@ -381,6 +384,7 @@ def macs(build: Callable[[], nn.Module], clip: tuple[int, ...]) -> tuple[int, in
     return total_macs(graph.graph, graph.batch), step_macs(step)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("build", [ConvGRU, Learned, TwoLoops, OneBody, Last, Written, Framewise], ids=str)
 def test_a_step_costs_one_iteration(build: Callable[[], nn.Module]) -> None:
     whole, step = macs(build, CLIP)

@@ -64,6 +64,7 @@ OPTIONS = {
 }
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_element(kind: type[nn.RNNBase], options: dict[str, object]) -> None:

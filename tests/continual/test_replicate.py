@@ -80,6 +80,7 @@ FRAMES = nn.Sequential(
 )
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("name", NETS)
 def test_every_element_both_ends_included(name: str) -> None:
     torch.manual_seed(0)
@@ -92,6 +93,7 @@ def test_frames_padded_on_all_sides() -> None:
     assert_streams(randomise_norms(FRAMES), (2, 11, 4, 5))
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("rows", [1, 4])
 @pytest.mark.parametrize("name", NETS)
 def test_the_engine_begins_as_the_torch_runner_does(name: str, rows: int) -> None:

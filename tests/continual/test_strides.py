@@ -54,6 +54,7 @@ class Wrapped(nn.Module):
         return self.layer(x)  # type: ignore[no-any-return]
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("frames", [16, 17, 19])
 @pytest.mark.parametrize("name", LAYERS)
 def test_every_element_of_a_strided_layer(name: str, frames: int) -> None:

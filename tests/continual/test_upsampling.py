@@ -77,6 +77,7 @@ BRANCHES = {
 }
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("name", BRANCHES)
 def test_every_element_of_a_branch_that_comes_back(name: str) -> None:
     torch.manual_seed(0)
@@ -86,6 +87,7 @@ def test_every_element_of_a_branch_that_comes_back(name: str) -> None:
         assert_streams(randomise_norms(net), (2, 25), more=more)
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize("frames", [24, 27])
 @pytest.mark.parametrize("name", [n for n in BRANCHES if n not in ("half way up", "transposed, cropped much")])
 def test_every_element_joined_with_the_full_rate(name: str, frames: int) -> None:

@@ -96,6 +96,7 @@ class OneMoreKey(nn.Module):
         return self.attention(x, x, x)[0][:, -1]
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(
     ("net", "clip", "time_dim", "exact"),
     [

@@ -43,6 +43,7 @@ def naive(net: nn.Module, clip: tuple[int, ...], long: torch.Tensor, gated: bool
     return torch.from_numpy(np.stack(kept, step.answers[0].stack_dim)), StepProgram(net, step)
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("rows", [1, 4])
 @pytest.mark.parametrize("name", NETS)
 def test_a_naive_host_gives_the_clip_networks_elements(name: str, rows: int) -> None:
@@ -78,6 +79,7 @@ def test_the_gate_computes_with_no_whole_numbers(name: str) -> None:
                 assert not {types.get(name) for name in node.input} & INTEGERS, node.name
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("name", NETS)
 def test_edgecos_own_runtime_runs_it(name: str, tmp_path: Path) -> None:
     net, clip = made(name)

@@ -90,6 +90,7 @@ NETS = {
 }
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("rows", [1, 4])
 @pytest.mark.parametrize("name", NETS)
 def test_engine_equals_the_torch_runner(name: str, rows: int) -> None:

@@ -47,6 +47,7 @@ def difference(net: nn.Module, clip: ClipGraph) -> float:
         return float((made - net(x)).abs().max())
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("first", [True, False], ids=["batch-first", "time-first"])
 @pytest.mark.parametrize("causal", [True, False])
 @pytest.mark.parametrize(
@@ -70,6 +71,7 @@ def test_any_one_token_but_under_a_causal_flag_the_last(index: int) -> None:
     assert narrow(clip) > 0 and difference(net, clip) < 1e-12
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(
     "use",
     [lambda y: y.mean(1), lambda y: y[:, -2:], lambda y: y[:, -1] + y[:, 0], lambda y: y.flip(1)[:, -1], lambda y: y],
@@ -118,6 +120,7 @@ def scores_looked_at(scores: Tensor, x: Tensor) -> Tensor:
     return scores.softmax(-1) @ x + scores.sum()
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(
     ("use", "found"),
     [
