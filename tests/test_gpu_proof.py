@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[1]
 HELPERS = Path(__file__).parent / "helpers"
 
@@ -18,6 +20,7 @@ def run(*arguments: str, folder: Path, **more: str) -> subprocess.CompletedProce
     return subprocess.run(command, env=environment, cwd=folder, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.slow
 def test_it_proves_a_network_on_a_fake_gpu(tmp_path: Path) -> None:
     path = os.pathsep.join([str(HELPERS / "fake_gpu"), str(HELPERS / "fake_cuda"), os.environ.get("PYTHONPATH", "")])
     ran = run(
