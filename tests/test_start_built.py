@@ -42,6 +42,7 @@ def frames_of(model: Model, steps: int, *rows: int) -> np.ndarray:
     return np.random.default_rng(1).standard_normal(shape).astype(np.float32)
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("gated", [False, True])
 @pytest.mark.parametrize("name", NETS)
 def test_a_stream_equals_one_that_was_shown_its_first_frame_before(name: str, gated: bool, tmp_path: Path) -> None:

@@ -130,6 +130,7 @@ def numbers(shape: tuple[int, ...]) -> Callable[[np.random.Generator], np.ndarra
     return lambda rng: rng.standard_normal(shape).astype(np.float32)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("name", NETS)
 def test_every_row_answers_as_a_stream_of_its_own(name: str, tmp_path: Path) -> None:
     model, shape = make(tmp_path, name)

@@ -347,6 +347,7 @@ class Merged(nn.Module):
         return mixed.reshape(rows, heads, length, -1).transpose(1, 2).reshape(rows, length, -1)[:, -1]
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("slopes", [True, False])
 def test_constants_of_heads_that_are_merged_into_the_rows(slopes: bool) -> None:
     net = Merged(slopes).double().eval()

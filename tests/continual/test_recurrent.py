@@ -130,6 +130,7 @@ def test_both_directions_are_refused() -> None:
         edgeco.convert(Recurrent(nn.LSTM, bidirectional=True), torch.zeros(1, 2, 9))
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("kind", [nn.GRU, nn.LSTM])
 def test_both_directions_over_a_live_window(kind: type[nn.RNNBase]) -> None:
     class Both(nn.Module):

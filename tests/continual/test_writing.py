@@ -45,6 +45,7 @@ class Shift(nn.Module):
         return y.amax(1) if self.pooled else y
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("spelling", ["published", "rest first", "joined"])
 def test_temporal_shift(spelling: str) -> None:
     program = assert_streams(Shift(spelling, pooled=False), (8, 2, 5, 5), time_dim=1)

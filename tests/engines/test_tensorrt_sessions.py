@@ -60,6 +60,7 @@ def check(given: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -> None
         np.testing.assert_array_equal(given[name], values, err_msg=name)
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("rows", [1, 4])
 def test_all_storages_on_every_version_and_package(fake: Fake, rows: int) -> None:
     net = mixed()
@@ -74,6 +75,7 @@ def test_all_storages_on_every_version_and_package(fake: Fake, rows: int) -> Non
 ALIGNED = 64  # float32 channels of which one element is 256 bytes
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("channels", [1, 3, ALIGNED])
 @pytest.mark.parametrize("storage", ["slots", "ring", "mirror", "carry"])
 @pytest.mark.parametrize("graphs", [True, False])

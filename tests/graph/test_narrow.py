@@ -64,6 +64,7 @@ def test_one_token_is_chosen_before_attention(use: Callable[[Tensor], Tensor], c
     assert narrow(clip) == 0 or difference(net, clip) < 1e-12, "once more changes nothing"
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("index", [0, 2])
 def test_any_one_token_but_under_a_causal_flag_the_last(index: int) -> None:
     net = Net(lambda y: y[:, index]).eval()

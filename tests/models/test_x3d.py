@@ -72,6 +72,7 @@ def test_s_streams_to_rounding_in_double_precision(batch: int) -> None:
     hold(net, program, batch, 5 * 69, 1e-12, torch.float64)
 
 
+@pytest.mark.slow
 def test_s_streams_in_single_precision_over_five_receptive_fields() -> None:
     net, program = converted("s", torch.float32)
     assert (program.receptive_field, program.delay, program.valid_from) == (69, 40, 40)
@@ -98,6 +99,7 @@ def test_s_at_its_full_size() -> None:
     assert relative(program.forward_steps(long, pad_end=True)[:, 0], expected) <= 1e-5
 
 
+@pytest.mark.slow
 def test_gates_over_the_clip_are_reported_as_causal() -> None:
     net = X3D(SIZES["xs"], classes=3, excite="clip", pixels=32)
     program = edgeco.convert(net, torch.zeros(1, 3, 4, 32, 32))

@@ -62,6 +62,7 @@ def one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Fake]:
         yield fake
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("name", NAMES)
 def test_every_version_answers_as_the_torch_runner(bundles: dict[str, str], fake: Fake, name: str) -> None:
     report = verify(bundles[name], engine="tensorrt")
