@@ -3,21 +3,10 @@
 from __future__ import annotations
 
 import torch
+from randomised import randomised
 from torch import Tensor, nn
 
 from edgeco.models import x3d
-
-
-def randomised(net: nn.Module) -> nn.Module:
-    """Statistics and gains that are not those of a fresh network, always the same."""
-    generator = torch.Generator().manual_seed(0)
-    for module in net.modules():
-        if isinstance(module, nn.BatchNorm3d) and module.running_mean is not None and module.running_var is not None:
-            module.weight.data.uniform_(0.5, 1.5, generator=generator)
-            module.bias.data.normal_(0.0, 0.2, generator=generator)
-            module.running_mean.normal_(0.0, 0.2, generator=generator)
-            module.running_var.uniform_(0.5, 1.5, generator=generator)
-    return net.eval()
 
 
 def x3d_s() -> nn.Module:

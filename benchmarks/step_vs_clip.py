@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from hand_written import HandWritten
 from machine import bandwidth, bytes_moved, peak, start_up
+from randomised import randomised
 from torch import Tensor, nn
 
 import edgeco
@@ -38,17 +39,9 @@ TARGET_OVERHEAD = 0.05
 
 
 def network(size: str = "x3d_s", pixels: int = 160, seed: int = 0) -> nn.Module:
-    """X3D with every norm's statistics, gamma and beta randomised: untouched, its blocks would add nothing."""
-    generator = torch.Generator().manual_seed(seed)
+    """X3D with its norms randomised."""
     torch.manual_seed(seed)
-    net = SIZES[size](pixels=pixels)
-    for module in net.modules():
-        if isinstance(module, nn.BatchNorm3d) and module.running_mean is not None and module.running_var is not None:
-            module.weight.data.uniform_(0.5, 1.5, generator=generator)
-            module.bias.data.normal_(0.0, 0.2, generator=generator)
-            module.running_mean.normal_(0.0, 0.2, generator=generator)
-            module.running_var.uniform_(0.5, 1.5, generator=generator)
-    return net.eval()
+    return randomised(SIZES[size](pixels=pixels), seed)
 
 
 SETTLE = 0.4

@@ -1,4 +1,4 @@
-"""Whether a compiled graph is the one that a manifest describes. The manifest in itself is checked on opening."""
+"""Whether a compiled graph is the one that a manifest describes, and a window lies in its buffer."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from edgeco.bundle.manifest import History, Manifest
 from edgeco.engines.protocol import Engine, Tensor
-from edgeco.errors import BundleError
+from edgeco.errors import BundleError, EngineError
 
 Shape = tuple[int | None, ...]
 """None is the row axis in a manifest, and any size that a graph leaves open."""
@@ -65,3 +65,9 @@ def _compare(network: str, what: str, described: dict[str, tuple[Shape, str]], f
 
 def _text(shape: Shape) -> str:
     return "(" + ", ".join("any" if size is None else str(size) for size in shape) + ")"
+
+
+def check_span(start: int, length: int, size: int, what: str) -> None:
+    """Raises EngineError unless so many elements or rows from ``start`` lie in a buffer of ``size``."""
+    if not 0 <= start <= start + length <= size:
+        raise EngineError(f"a window of {length} from {start} does not lie in a buffer of {size} {what}")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from edgeco.engines.checks import check_span
 from edgeco.engines.protocol import Buffer
 from edgeco.errors import EngineError
 
@@ -79,13 +80,13 @@ class HostMemory:
 
     def window(self, buffer: Buffer, start: int, length: int) -> HostBuffer | HostStrip:
         array = _array(buffer)
-        _check_span(start, length, len(array), "elements")
+        check_span(start, length, len(array), "elements")
         kind = HostStrip if isinstance(buffer, HostStrip) else HostBuffer
         return kind(array[start : start + length])
 
     def strip(self, buffer: Buffer, start: int, length: int) -> HostStrip:
         array = _array(buffer)
-        _check_span(start, length, array.shape[1], "rows")
+        check_span(start, length, array.shape[1], "rows")
         return HostStrip(array[:, start : start + length])
 
     def element(self, buffer: Buffer, index: int) -> HostBuffer:
@@ -139,8 +140,3 @@ def _array(buffer: Buffer) -> np.ndarray[Any, Any]:
     if isinstance(buffer, (HostBuffer, HostStrip)):
         return buffer.array
     raise EngineError(f"a {type(buffer).__name__} does not lie in host memory")
-
-
-def _check_span(start: int, length: int, size: int, what: str) -> None:
-    if not 0 <= start <= start + length <= size:
-        raise EngineError(f"a window of {length} from {start} does not lie in a buffer of {size} {what}")

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from edgeco.engines.checks import check_span
 from edgeco.engines.cuda.foreign import describe
 from edgeco.engines.cuda.protocol import Bytes, Cuda, Page, page_of
 from edgeco.engines.protocol import Buffer
@@ -96,7 +97,7 @@ class DeviceMemory:
 
     def window(self, buffer: Buffer, start: int, length: int) -> Block:
         whole = _device(buffer)
-        _check_span(start, length, whole.shape[0], "elements")
+        check_span(start, length, whole.shape[0], "elements")
         shape = (length, *whole.shape[1:])
         if isinstance(whole, DeviceStrip):
             return DeviceStrip(whole.address + start * whole.pitch, shape, whole.dtype, whole.pitch)
@@ -104,14 +105,14 @@ class DeviceMemory:
 
     def strip(self, buffer: Buffer, start: int, length: int) -> DeviceStrip:
         whole = _device(buffer)
-        _check_span(start, length, whole.shape[1], "rows")
+        check_span(start, length, whole.shape[1], "rows")
         row = math.prod(whole.shape[2:]) * whole.dtype.itemsize
         shape = (whole.shape[0], length, *whole.shape[2:])
         return DeviceStrip(whole.address + start * row, shape, whole.dtype, row * whole.shape[1])
 
     def element(self, buffer: Buffer, index: int) -> DeviceBuffer:
         whole = _device(buffer)
-        _check_span(index, 1, whole.shape[0], "elements")
+        check_span(index, 1, whole.shape[0], "elements")
         return _element(whole, index)
 
     def fill(self, buffer: Buffer, value: float) -> None:
@@ -227,8 +228,3 @@ def _device(buffer: Buffer) -> Block:
     if isinstance(buffer, (DeviceBuffer, DeviceStrip)):
         return buffer
     raise EngineError(f"a {type(buffer).__name__} does not lie in the GPU's memory")
-
-
-def _check_span(start: int, length: int, size: int, what: str) -> None:
-    if not 0 <= start <= start + length <= size:
-        raise EngineError(f"a window of {length} from {start} does not lie in a buffer of {size} {what}")
