@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import pytest
 import torch
 from engine_parity import differences, exported
-from streaming import recording, relative
+from streaming import clip_answers, recording, relative
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -101,8 +101,7 @@ def test_a_stack_by_live_windows_is_the_clip_network(layers: int, use: str, firs
     assert (program.exactness, program.receptive_field) == ("exact", TOKENS)
     long = recording(4, 6 * TOKENS, WIDTH)
     given = program.forward_steps(long)
-    with torch.no_grad():
-        expected = torch.stack([net(long[:, i : i + TOKENS]) for i in range(5 * TOKENS + 1)], 1)
+    expected = clip_answers(net, long, TOKENS, 1)
     assert relative(given, expected) < 1e-12
 
 
@@ -168,8 +167,7 @@ def test_attention_written_by_hand_asks_the_newest_query(spelling: str) -> None:
     assert (program.exactness, program.receptive_field) == ("exact", TOKENS)
     long = recording(2, 6 * TOKENS, WIDTH)
     given = program.forward_steps(long)
-    with torch.no_grad():
-        expected = torch.stack([net(long[:, i : i + TOKENS]) for i in range(5 * TOKENS + 1)], 1)
+    expected = clip_answers(net, long, TOKENS, 1)
     assert relative(given, expected) < 1e-12
     projected, asked, out = 3 * WIDTH * WIDTH, 2 * program.receptive_field * WIDTH, 5 * WIDTH
     assert counted(net) == projected + asked + out
@@ -225,8 +223,7 @@ def test_multi_head_attention_in_both_layouts(batch_first: bool, weights: bool) 
     net = Sequence(batch_first, weights).double().eval()
     program = converted(net)
     long = recording(2, 6 * TOKENS, WIDTH)
-    with torch.no_grad():
-        expected = torch.stack([net(long[:, i : i + TOKENS]) for i in range(5 * TOKENS + 1)], 1)
+    expected = clip_answers(net, long, TOKENS, 1)
     assert program.exactness == "exact" and relative(program.forward_steps(long), expected) < 1e-12
 
 
@@ -248,8 +245,7 @@ def test_a_learned_query_is_exact() -> None:
     net = Pooled().double().eval()
     program = converted(net)
     long = recording(2, 6 * TOKENS, WIDTH)
-    with torch.no_grad():
-        expected = torch.stack([net(long[:, i : i + TOKENS]) for i in range(5 * TOKENS + 1)], 1)
+    expected = clip_answers(net, long, TOKENS, 1)
     assert program.exactness == "exact" and relative(program.forward_steps(long), expected) < 1e-12
 
 
@@ -320,8 +316,7 @@ def test_a_causal_mask_with_or_without_its_hint(hint: dict[str, bool]) -> None:
     net = Masked().double().eval()
     program = converted(net, exact=True)
     long = recording(2, 6 * TOKENS, WIDTH)
-    with torch.no_grad():
-        expected = torch.stack([net(long[:, i : i + TOKENS]) for i in range(5 * TOKENS + 1)], 1)
+    expected = clip_answers(net, long, TOKENS, 1)
     assert program.exactness == "exact" and relative(program.forward_steps(long), expected) < 1e-12
     assert torch.nn.modules.transformer._detect_is_causal_mask.__module__ == "torch.nn.modules.transformer"
 
@@ -355,8 +350,7 @@ def test_constants_of_heads_that_are_merged_into_the_rows(slopes: bool) -> None:
     for rows in (1, 4):
         long = recording(rows, 6 * TOKENS, WIDTH)
         program.clean_state()
-        with torch.no_grad():
-            expected = torch.stack([net(long[:, i : i + TOKENS]) for i in range(5 * TOKENS + 1)], 1)
+        expected = clip_answers(net, long, TOKENS, 1)
         assert program.exactness == "exact" and relative(program.forward_steps(long), expected) < 1e-12
     assert max(differences(net.float(), (TOKENS, WIDTH), 1, steps=100, rows=3).values()) < 1e-4
 
@@ -378,6 +372,5 @@ def test_a_constant_padding_mask() -> None:
     net = PartlyHidden().double().eval()
     program = converted(net)
     long = recording(3, 6 * TOKENS, WIDTH)
-    with torch.no_grad():
-        expected = torch.stack([net(long[:, i : i + TOKENS]) for i in range(5 * TOKENS + 1)], 1)
+    expected = clip_answers(net, long, TOKENS, 1)
     assert relative(program.forward_steps(long), expected) < 1e-12

@@ -84,6 +84,12 @@ def assert_answers(
             assert relative(given[:, i], net(long[:, :, start : start + length])) <= tolerance, f"window {i}"
 
 
+def clip_answers(net: nn.Module, long: Tensor, length: int, time_dim: int = 2) -> Tensor:
+    """The clip network's answers to every window of a recording, stacked along axis 1."""
+    with torch.no_grad():
+        return torch.stack([net(window) for window in windows(long, length, time_dim)], 1)
+
+
 def windows(features: Tensor, length: int, time_dim: int = 2) -> Tensor:
     """Sliding windows (windows, …) of features along time."""
     return torch.stack([features.narrow(time_dim, i, length) for i in range(features.shape[time_dim] - length + 1)])
