@@ -187,6 +187,10 @@ class Idle:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._engine, name)
 
+    def lane(self, rows: int) -> Idle:
+        """What a session takes for its rows is idle too."""
+        return Idle(self._engine.lane(rows))
+
     def run(self, binding: object) -> None:
         """Nothing."""
 
