@@ -251,7 +251,7 @@ def bench(
 @_BUNDLE
 @_PRECISION
 @click.option("--rows", type=click.IntRange(min=1), multiple=True, default=(1,), help="Streams at once; repeatable.")
-@click.option("--level", type=click.IntRange(0, 5), default=3, show_default=True, help="How hard TensorRT tries.")
+@click.option("--level", type=click.IntRange(0, 5), help="How hard TensorRT tries.  [the device's profile, or 3]")
 @click.option("--workspace", type=click.IntRange(min=1), metavar="MIB", help="GPU memory for a layer's scratch.")
 @click.option("--tactic", "tactics", multiple=True, metavar="NAME", help="Allow these tactic sources only; repeatable.")
 @click.option("--fresh", is_flag=True, help="Compile even what is in the cache.")
@@ -261,7 +261,7 @@ def compile_(
     bundle: Path,
     precision: Literal["fp32", "fp16"] | None,
     rows: tuple[int, ...],
-    level: int,
+    level: int | None,
     workspace: int | None,
     tactics: tuple[str, ...],
     fresh: bool,

@@ -9,7 +9,7 @@ from typing import Any
 
 from edgeco.devices import system
 from edgeco.devices.catalogue import find_board, find_gpu, find_profile
-from edgeco.devices.child import Probe, run_probe
+from edgeco.devices.child import Outcome, Probe, run_probe
 from edgeco.devices.jetpack import release_of
 from edgeco.devices.profile import Profile
 from edgeco.errors import SpecError
@@ -131,6 +131,17 @@ def _gpus(ask: Callable[[str], Any]) -> tuple[tuple[Gpu, ...], str | None]:
         if facts.get("gpus"):
             return tuple(Gpu(**gpu) for gpu in facts["gpus"]), facts.get("version")
     return (), None
+
+
+def profile_of_gpu(name: str, root: Path | None = None) -> Profile | None:
+    """The profile of this machine's GPU, or of the board that it is part of; None where there is none.
+
+    Args:
+        name: what CUDA calls the GPU; boards of several sizes share one.
+        root: as ``detect`` takes it.
+    """
+    device = detect(root, lambda _: Outcome())  # the driver has been asked already
+    return device.profile if device.is_jetson else find_gpu(name)
 
 
 def profile_of_this_device(device: Device | None = None) -> Profile:

@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import msgspec
+
 from edgeco.bundle import Bundle
 from edgeco.bundle.manifest import Manifest
+from edgeco.devices.profile import Profile
 from edgeco.engines import NAMES, open_engine
 from edgeco.engines.protocol import Engine
 from edgeco.engines.tensorrt.order import Options
@@ -96,6 +99,7 @@ def _variant(manifest: Manifest, asked: str | None) -> tuple[str, str]:
 
 
 def _tensorrt(bundle: Bundle, variant: str | None, options: Options, say: Say | None, because: str) -> Opened:
+    from edgeco.devices.detect import profile_of_gpu
     from edgeco.engines.cuda import open_cuda
     from edgeco.engines.tensorrt.api import find_tensorrt
     from edgeco.engines.tensorrt.cache import PlanCache
@@ -112,6 +116,7 @@ def _tensorrt(bundle: Bundle, variant: str | None, options: Options, say: Say | 
 
     recipe = choose_recipe(api, manifest, graphs, options.precision, variant)
     cuda = open_cuda()  # before anything of TensorRT is made, which without a GPU can end the process
+    options = _suited(options, profile_of_gpu(cuda.device.name))
     plans = Plans(api, cuda, PlanCache(), say or (lambda text: None), manifest.name)
     engine = TensorRtEngine(bundle.phases(recipe.variant), plans, recipe.precision, recipe.strong, recipe.half, options)
     why = (
@@ -119,6 +124,15 @@ def _tensorrt(bundle: Bundle, variant: str | None, options: Options, say: Say | 
         f"({recipe.because})."
     )
     return Opened(engine, recipe.numbers, why)
+
+
+def _suited(options: Options, profile: Profile | None) -> Options:
+    """The options, with what a device's profile says of compilations where the user said nothing."""
+    if profile is None:
+        return options
+    workspace = profile.workspace and profile.workspace << 20
+    level = profile.optimisation_level if options.level is None else options.level
+    return msgspec.structs.replace(options, workspace=options.workspace or workspace, level=level)
 
 
 __all__ = ["NAMES", "Opened", "Options", "open_bundle_engine"]

@@ -34,9 +34,10 @@ def installed(package: str) -> bool:
         return False
 
 
-def checked(driver: Path, cache: Path, package: str) -> list[str]:
+def checked(driver: Path, cache: Path, package: str, folder: Path | None = None) -> list[str]:
     environment = {
         **os.environ,
+        **({"PYTHONPATH": f"{folder}:{os.environ.get('PYTHONPATH', '')}"} if folder is not None else {}),
         "LD_LIBRARY_PATH": str(driver.parent),
         "EDGECO_MOCK_DRIVER": str(driver),
         "EDGECO_CACHE": str(cache),
@@ -58,3 +59,18 @@ def test_cuda_bindings(driver: Path, tmp_path: Path) -> None:
 def test_pycuda(driver: Path, tmp_path: Path) -> None:
     phases = "12" if installed("cuda.bindings") else "0"
     assert checked(driver, tmp_path, "pycuda")[:2] == ["100", phases]
+
+
+@pytest.mark.slow
+def test_pycuda_built_from_its_source(driver: Path, tmp_path: Path) -> None:
+    """The recipe of docs/tensorrt.md, as a machine without CUDA follows it; takes minutes and the packages' index."""
+    source = [sys.executable, "-m", "pip", "download", "--no-deps", "--no-binary", ":all:", "--no-build-isolation"]
+    if subprocess.run([*source, "--dest", tmp_path, "pycuda==2026.1"], capture_output=True, check=False).returncode:
+        pytest.skip("pycuda's source cannot be had here")
+    folder = tmp_path / "built"
+    ran = subprocess.run(
+        ["bash", MOCK / "build_pycuda.sh", folder, sys.executable], capture_output=True, text=True, check=False
+    )
+    assert ran.returncode == 0, ran.stderr
+    phases = "12" if installed("cuda.bindings") else "0"
+    assert checked(driver, tmp_path, "pycuda", folder)[:2] == ["100", phases]

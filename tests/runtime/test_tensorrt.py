@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from boards import ORIN_NANO, plant
 from click.testing import CliRunner
 from gpu_fixtures import VERSIONS, Fake, compile_here, installed
 
@@ -161,6 +162,20 @@ def test_a_broken_tensorrt_is_told(bundles: dict[str, str], monkeypatch: pytest.
 def test_a_provider_that_is_not_there(bundles: dict[str, str], provider: str) -> None:
     with pytest.raises(EngineError, match="pip install onnxruntime-gpu"):
         edgeco.load(bundles["sensors"], engine=provider)
+
+
+@pytest.mark.parametrize(("asked", "taken"), [([], (512, 2)), (["--level", "4", "--workspace", "64"], (64, 4))])
+def test_a_compilation_suits_the_board(
+    bundles: dict[str, str], one: Fake, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, asked: list[str],
+    taken: tuple[int, int],
+) -> None:  # fmt: skip
+    least = {**ORIN_NANO, "proc/device-tree/compatible": "nvidia,p3768-0000+p3767-0004\0nvidia,p3767-0004\0"}
+    monkeypatch.setattr("edgeco.devices.detect.ROOT", plant(tmp_path / "board", least))
+    ran = CliRunner().invoke(main, ["compile", bundles["sensors"], "--json", *asked])
+    assert ran.exit_code == 0, ran.output
+    (plan,) = json.loads(ran.stdout)["plans"]
+    order = json.loads(Path(plan["path"]).with_suffix(".json").read_text())["order"]
+    assert (order["workspace"] >> 20, order["level"]) == taken
 
 
 def test_rows_in_lock_step_equal_single_streams(bundles: dict[str, str], one: Fake) -> None:

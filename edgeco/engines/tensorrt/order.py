@@ -12,7 +12,8 @@ from edgeco.engines.tensorrt.graph_io import GraphIo
 
 Precision = Literal["fp32", "fp16"]
 LEVEL = 3
-"""TensorRT's own default of 0 to 5; higher ones try more kernels, for up to hours."""
+"""TensorRT's own default of 0 to 5, taken where neither the user nor the device's profile says another; higher ones try
+more kernels, for up to hours."""
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
@@ -21,13 +22,13 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         precision: None for the best that the bundle and the installed version have.
         workspace: bytes of GPU memory a layer may use for itself; None for what suits the GPU.
-        level: optimisation level, 0 to 5.
+        level: optimisation level, 0 to 5; None for what suits the device.
         tactics: names of tactic sources; None for TensorRT's own choice.
     """
 
     precision: Precision | None = None
     workspace: int | None = None
-    level: int = LEVEL
+    level: int | None = None
     tactics: tuple[str, ...] | None = None
 
 
@@ -89,6 +90,6 @@ def make_order(
         shapes={tensor.name: tensor.sized(rows) for tensor in io.inputs},
         half=tuple(sorted(half & named)),
         workspace=workspace,
-        level=options.level,
+        level=LEVEL if options.level is None else options.level,
         tactics=options.tactics,
     )
