@@ -17,7 +17,9 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.fx.passes.fake_tensor_prop import FakeTensorProp
 
-import edgeco.export.reshaping  # noqa: F401  (registers its operators)
+import edgeco.export.layers
+import edgeco.export.pointwise
+import edgeco.export.reshaping  # noqa: F401  (they register their operators)
 from edgeco.continual.context import is_batch
 from edgeco.continual.convert import StepGraph
 from edgeco.continual.phases import Phase

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from edgeco.export.operators import TABLE, Call, Ref, _spread, aten, onnx_op
+from edgeco.export.operators import TABLE, Call, Ref, aten, onnx_op, spread
 
 
 def _reduction(op: str) -> Any:
@@ -169,9 +169,9 @@ def _framed(c: Call, count: int, emit: Any) -> str:
 @onnx_op(aten.avg_pool1d, aten.avg_pool2d, aten.avg_pool3d)
 def average_pool(c: Call) -> str:
     count = len(c.first.shape) - 2 if c.args.get("divisor_override") is None else 2
-    kernel = _spread(c["kernel_size"], count)
-    stride = _spread(c["stride"], count) if c["stride"] else kernel
-    padding = _spread(c["padding"], count)
+    kernel = spread(c["kernel_size"], count)
+    stride = spread(c["stride"], count) if c["stride"] else kernel
+    padding = spread(c["padding"], count)
     divisor = c.args.get("divisor_override")
     include = int(c["count_include_pad"])
 
@@ -189,9 +189,9 @@ def average_pool(c: Call) -> str:
 @onnx_op(aten.max_pool1d, aten.max_pool2d, aten.max_pool3d)
 def max_pool(c: Call) -> str:
     count = len(c.first.shape) - 2
-    kernel = _spread(c["kernel_size"], count)
-    stride = _spread(c["stride"], count) if c["stride"] else kernel
-    padding, dilation = _spread(c["padding"], count), _spread(c["dilation"], count)
+    kernel = spread(c["kernel_size"], count)
+    stride = spread(c["stride"], count) if c["stride"] else kernel
+    padding, dilation = spread(c["padding"], count), spread(c["dilation"], count)
     return _framed(
         c,
         count,
