@@ -12,9 +12,9 @@ from torch import Tensor, fx, nn
 
 from edgeco.continual.builder import StepBuilder
 from edgeco.continual.context import Context, Exact, Note, is_batch
-from edgeco.continual.history import History
+from edgeco.continual.history import MAX_RATE, History
 from edgeco.continual.loops import NotRolled, Rolled, over_time, refuse_backwards, unrolled
-from edgeco.continual.phases import Phase, split
+from edgeco.continual.phases import Phase, refuse_rates, repeats_after, split
 from edgeco.continual.registry import find
 from edgeco.continual.rows import check_rows
 from edgeco.continual.turns import takes_turns
@@ -331,7 +331,10 @@ class _Walk:
         check_rows(module, self.clip.inputs, histories, row_axes, self.dtype)
         windows = [op_name(n) for n, v in self.values.items() if isinstance(v, Value) and v.kind is Kind.WINDOW]
         frames = [item.name for item in self.clip.inputs]
-        phases, schedule = split(module, frames, [a.timeline for a in answers], histories)
+        times = [answer.timeline for answer in answers]
+        if repeats_after(module, times, histories) > MAX_RATE:
+            refuse_rates(self.values)
+        phases, schedule = split(module, frames, times, histories)
         return StepGraph(
             module, histories, answers, period, phases, schedule, self.report, self.clip, self.dtype, windows
         )

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NoReturn
 
 from torch import fx
 
 from edgeco.continual.history import MAX_RATE, History, Mark
 from edgeco.continual.turns import taken, takes_turns
-from edgeco.errors import ConversionError
+from edgeco.continual.value import Kind, Value
+from edgeco.errors import ConversionError, UnsupportedOperator
 from edgeco.graph.timeline import Timeline
+from edgeco.graph.trace import op_name, where
 
 
 @dataclass
@@ -32,6 +35,30 @@ class Phase:
     marks: list[Mark]
 
 
+def repeats_after(module: fx.GraphModule, answers: Sequence[Timeline], histories: Sequence[History]) -> int:
+    """Steps after which the work of a step network repeats."""
+    rates = {time.rate for time in answers} | {history.rate for history in histories}
+    return math.lcm(*rates, *(int(node.args[1]) for node in module.graph.nodes if takes_turns(node)))
+
+
+def refuse_rates(values: Mapping[fx.Node, object]) -> NoReturn:
+    """Name the operator with which the rates of a network's branches get too great a common multiple."""
+    common = 1
+    for node, value in values.items():
+        if not isinstance(value, Value) or value.kind is not Kind.STREAM:
+            continue
+        before, common = common, math.lcm(common, value.time.rate)
+        if common > MAX_RATE:
+            raise UnsupportedOperator(
+                op_name(node),
+                f"it gives an element every {value.time.rate} frames and other parts one every {before}, so that the "
+                f"work would repeat only every {common} frames, and {MAX_RATE} is the limit",
+                where(node),
+                "Choose strides in time of which one divides the other.",
+            )
+    raise ConversionError(f"The work of the network repeats only after more than {MAX_RATE} frames.")
+
+
 def split(
     module: fx.GraphModule, frames: Sequence[str], answers: Sequence[Timeline], histories: Sequence[History]
 ) -> tuple[list[Phase], tuple[int | None, ...]]:
@@ -41,17 +68,8 @@ def split(
         module: the whole network, as if every step did all the work.
         frames: names of the inputs that receive a frame; every phase takes them.
         answers, histories: when each is computed.
-
-    Raises:
-        ConversionError: the work repeats only after too many steps.
     """
-    rates = {time.rate for time in answers} | {history.rate for history in histories}
-    rates |= {int(node.args[1]) for node in module.graph.nodes if takes_turns(node)}
-    repeat = math.lcm(*rates)
-    if repeat > MAX_RATE:
-        raise ConversionError(
-            f"The network strides in time by {repeat} altogether; up to {MAX_RATE} are supported. Stride less in time."
-        )
+    repeat = repeats_after(module, answers, histories)
     phases: list[Phase] = []
     known: dict[tuple[object, ...], int] = {}
     schedule: list[int | None] = []

@@ -73,6 +73,11 @@ class Unequal(nn.Module):
         return x[:, :, ::2] + x[:, :, :4]
 
 
+class Cycles(nn.Module):
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return x[:, :, ::2], x[:, :, ::3][:, :, ::3]
+
+
 class Recurrent(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -101,3 +106,10 @@ def test_refusals_name_operator_line_and_way_out(net: nn.Module, said: str) -> N
         edgeco.convert(net, torch.zeros(1, 2, 8))
     assert HERE in caught.value.where and caught.value.instead
     assert "\n" not in str(caught.value)
+
+
+def test_rates_without_a_small_common_multiple_are_refused_by_name() -> None:
+    said = "every 9 frames and other parts one every 6, so that the work would repeat only every 18"
+    with pytest.raises(UnsupportedOperator, match=said) as caught:
+        edgeco.convert(Cycles(), torch.zeros(1, 2, 30))
+    assert HERE in caught.value.where

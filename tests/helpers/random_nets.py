@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,6 +10,8 @@ import torch
 from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from edgeco.continual.history import MAX_RATE
 
 CONV = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 NORM = {1: nn.BatchNorm1d, 2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
@@ -222,7 +225,7 @@ def random_nets(draw: st.DrawFn, depth: int = 8) -> RandomNet:
             op.options = {"cut": int(more * draw(st.sampled_from([0.0, 0.5, 1.0])))}
             n = min(n, lengths[other])
             c = c + channels[other] if kind == "cat" else c
-        if n < 2 or c > 8 or n > 30 or rate > 12:
+        if n < 2 or c > 8 or n > 30 or rate > 12 or math.lcm(*rates, rate) > MAX_RATE:
             continue
         ops.append(op)
         channels.append(c)
