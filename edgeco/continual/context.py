@@ -17,7 +17,8 @@ from edgeco.graph.layout import Layout, marked, plain
 from edgeco.graph.timeline import Exactness, Timeline, merged
 from edgeco.graph.trace import op_name, shape_of, where
 
-Exact = Literal["interior", "clip"]
+Exact = Literal["interior", "rounds", "clip"]
+"""Where live windows begin: see `Context.exact`."""
 SAME_ROWS = (aten.cat, aten.stack, aten.slice_scatter, aten.select_scatter)
 """Operators that do not broadcast their operands."""
 VIEWS = (aten.view, aten.reshape, aten._unsafe_view, aten.expand)
@@ -50,8 +51,9 @@ class Context:
         node: the operator's node in the clip graph.
         args: its arguments by schema name, tensors as :class:`Value`, defaults filled in.
         pool_window: length that full-time summaries take instead of the clip's, or None.
-        exact: "interior" where no element may see another window than the clip network's, "clip" where the clip's
-            padding in time is wanted too; None where both may differ.
+        exact: "interior" where no element may see another window than the clip network's, "rounds" where in addition
+            windows must begin where strided parts do, "clip" where the clip's padding in time is wanted too; None where
+            all may differ.
     """
 
     def __init__(

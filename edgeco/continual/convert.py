@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 
+from edgeco.continual.answers import Answer, answer_of, between_rounds, graded
 from edgeco.continual.builder import StepBuilder
 from edgeco.continual.context import Context, Exact, Note, is_batch
 from edgeco.continual.history import MAX_RATE, History
@@ -28,20 +28,6 @@ from edgeco.graph.narrow import narrow
 from edgeco.graph.rolling import loop, rolled
 from edgeco.graph.timeline import Timeline
 from edgeco.graph.trace import RECURRENT, Clip, ClipGraph, TimeDims, getitem_source, op_name, shape_of, trace, where
-
-
-@dataclass(frozen=True)
-class Answer:
-    """One output of the step network: its name, timeline, and where time stood in the clip network's output."""
-
-    name: str
-    timeline: Timeline
-    stack_dim: int
-    """Axis along which the answers of a recording are stacked."""
-    folded: bool
-    """Whether that axis is merged into the one before it, as in the clip network."""
-    per_element: bool
-    """Whether the clip network gives an element per frame, rather than one answer per clip."""
 
 
 @dataclass
@@ -90,6 +76,9 @@ def convert_graph(clip: ClipGraph, *, window: int | None = None, exact: Exact | 
     gather_attention(clip)
     narrow(clip)
     walk, graph, notes = _walked(clip, exact)
+    if exact == "interior" and any(between_rounds(walk.lookup(node)) for node in clip.outputs.values()):
+        exact = "rounds"
+        walk, graph, notes = _walked(clip, exact)
     if window is not None:
         finals = walk.final_summaries()
         if not finals:
@@ -190,7 +179,11 @@ class _Walk:
                     "it has no step form",
                     "Use operators listed as supported, move it out of the network, or give it a rule: edgeco.rule.",
                 )
-            return rule(context)
+            made = rule(context)
+            if self._astray(node, made) is None:
+                return made
+            del self.report[noted:]
+            return context.window("in a longer clip, time stands at another place")
         except UnsupportedOperator:
             if self.exact is None or op_name(node) in _UNSTEADY or not op_name(node).startswith("aten."):
                 raise
@@ -268,15 +261,20 @@ class _Walk:
 
     def _confirm(self, node: fx.Node) -> None:
         """Hold a stream's axes against the second trace: only time's may differ between two lengths."""
-        value, longer = self.values[node], self.clip.resized.get(node.name)
-        if longer is None or not isinstance(value, Value) or value.kind is not Kind.STREAM:
-            return
-        for i, (size, other) in enumerate(zip(value.layout.shape, longer, strict=True)):
-            if size != other and i != value.layout.time:
-                raise ConversionError(
-                    f"{op_name(node)} at {where(node)}: axis {i} changes with the number of frames "
-                    f"(from {size} to {other}), but time does not reach it by any rule. Please report this network."
-                )
+        astray = self._astray(node, self.values[node])
+        if astray is not None:
+            raise ConversionError(
+                f"{op_name(node)} at {where(node)}: axis {astray} changes with the number of frames, but time does not "
+                "reach it by any rule. Please report this network."
+            )
+
+    def _astray(self, node: fx.Node, value: Value | list[Value]) -> int | None:
+        """An axis that changes with the length of the clip although it is not time's."""
+        longer = self.clip.resized.get(node.name)
+        if longer is None or not isinstance(value, Value) or value.kind is not Kind.STREAM or value.time.length == 1:
+            return None  # of a clip's only element all axes are its own
+        sizes = zip(value.layout.shape, longer, strict=True)
+        return next((i for i, (a, b) in enumerate(sizes) if a != b and i != value.layout.time), None)
 
     def final_summaries(self) -> list[fx.Node]:
         """Operators that summarise the clip over time and whose result meets no longer stream afterwards."""
@@ -307,7 +305,7 @@ class _Walk:
         """Align the outputs, close the graph, and describe the answers."""
         nodes, answers, row_axes = [], [], {}
         for name, source in self.clip.outputs.items():
-            value = self.lookup(source)
+            value = graded(source, self.lookup(source), self.report)
             if value.kind is Kind.CONSTANT:
                 raise ConversionError(f"The output {name!r} does not depend on any frame; there is nothing to stream.")
             if value.layout.batch is None:
@@ -321,7 +319,7 @@ class _Walk:
             if node.op == "placeholder" or takes_turns(node) or node in nodes:
                 node = self.builder.call(torch.ops.aten.clone.default, node)
             nodes.append(node)
-            answers.append(_answer(name, value, delay))
+            answers.append(answer_of(name, value, delay))
         rate = math.lcm(*(a.timeline.rate for a in answers))
         histories, period = self.builder.finish(nodes, rate)
         root = nn.Module()
@@ -351,20 +349,6 @@ class _Walk:
         delay = time.computable + time.rate * (time.length - 1)
         whole = time.windowed(time.length, delay)
         return Value(Kind.WINDOW, value.layout, self.builder.window(value, delay), whole)
-
-
-def _answer(name: str, value: Value, delay: int) -> Answer:
-    timeline = value.time.aged(delay) if delay != value.time.delay or value.time.border is not None else value.time
-    axis = value.layout.time if value.kind is Kind.STREAM else None
-    if axis is None:
-        return Answer(name, timeline, 1, False, False)
-    pure = value.layout.pure_time is not None
-    return Answer(name, timeline, axis if pure else axis + 1, not pure, value.time.length > 1)
-
-
-def warm_from(answers: Sequence[Answer]) -> int:
-    """Step from which every answer rests on a whole receptive field of real frames."""
-    return max(max(t.receptive_field - 1, t.past + t.delay, t.starts_at) for t in (a.timeline for a in answers))
 
 
 _DROPOUT = {f"aten.{name}dropout" for name in ("", "feature_", "alpha_", "feature_alpha_")}

@@ -15,8 +15,9 @@ import torch
 from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
 
+from edgeco.continual.answers import warm_from
 from edgeco.continual.context import Exact, Note
-from edgeco.continual.convert import StepGraph, convert_graph, trace_network, warm_from
+from edgeco.continual.convert import StepGraph, convert_graph, trace_network
 from edgeco.continual.history import History, Mark
 from edgeco.errors import FrameError, SpecError
 from edgeco.graph.timeline import worst

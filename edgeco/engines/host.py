@@ -90,7 +90,7 @@ class HostMemory:
         return HostStrip(array[:, start : start + length])
 
     def element(self, buffer: Buffer, index: int) -> HostBuffer:
-        return HostBuffer(_array(buffer)[index])
+        return HostBuffer(_array(buffer)[index, ...])  # a view, also of a single number
 
     def fill(self, buffer: Buffer, value: float) -> None:
         _array(buffer).fill(value)

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from edgeco.continual.convert import Answer
+from edgeco.continual.answers import Answer
 from edgeco.continual.program import StepProgram
 from edgeco.errors import CheckFailed, ConversionError
 
@@ -120,4 +120,5 @@ def _newest(given: Tensor, expected: Tensor, answer: Answer, steps: int, index: 
 
 
 def _relative(given: Tensor, expected: Tensor) -> float:
+    given, expected = (t if t.is_floating_point() else t.double() for t in (given, expected))
     return float((given - expected).abs().max() / expected.abs().max().clamp_min(1e-12))

@@ -142,3 +142,29 @@ def attention(c: Call) -> str:
 
 def _ones(c: Call, shape: list[int]) -> str:
     return c.writer.weight(f"ones_{'x'.join(map(str, shape))}", torch.ones(shape, dtype=c.result.dtype))
+
+
+def adaptive_parts(size: int, wanted: int) -> list[tuple[int, int]]:
+    """First and end of the part of an axis that each element of an adaptive pooling is of."""
+    return [(i * size // wanted, -(-(i + 1) * size // wanted)) for i in range(wanted)]
+
+
+@onnx_op(aten.adaptive_avg_pool1d, aten.adaptive_avg_pool2d, aten.adaptive_avg_pool3d, aten._adaptive_avg_pool2d)
+def adaptive_average(c: Call) -> str:
+    """Products with a matrix of shares per axis: the parts may overlap and be of unequal size."""
+    w, name, sizes = c.writer, c.first.name, c["output_size"]
+    rank = len(c.first.shape)
+    for axis, wanted in enumerate(sizes, start=rank - len(sizes)):
+        size = c.first.shape[axis]
+        if size == wanted:
+            continue
+        shares = torch.zeros(size, wanted, dtype=c.result.dtype)
+        for i, (first, end) in enumerate(adaptive_parts(size, wanted)):
+            shares[first:end, i] = 1 / (end - first)
+        weight = w.weight(f"shares_{size}_{wanted}_{str(c.result.dtype)[6:]}", shares)
+        order = [*(i for i in range(rank) if i != axis), axis]
+        name = w.emit("Transpose", name, perm=order) if axis < rank - 1 else name
+        name = w.emit("MatMul", name, weight)
+        back = [order.index(i) for i in range(rank)]
+        name = w.emit("Transpose", name, perm=back) if axis < rank - 1 else name
+    return name

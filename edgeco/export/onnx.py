@@ -31,6 +31,8 @@ from edgeco.export.writer import TYPES, GraphWriter
 
 OPSET = 20
 IR_VERSION = 10
+WHOLE = (torch.bool, torch.int32, torch.int64)
+"""Types of answers that a bundle gives as float32: numbers of classes, and true or false."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +107,11 @@ def _graph(step: StepGraph, phase: Phase, frame: FrameInput | None, weights: dic
         else:
             results = [n for group in node.args[0] for n in group]
     wanted = [step.answers[i].name for i in phase.answers] + [step.histories[i].output for i in phase.histories]
-    outputs = _name_outputs(writer, [translation.names[n] for n in results], wanted, results, batch)
+    names = [translation.names[n] for n in results]
+    for i in range(len(phase.answers)):
+        if results[i].meta["val"].dtype in WHOLE:
+            names[i] = writer.emit("Cast", names[i], to=TYPES[torch.float32])
+    outputs = _name_outputs(writer, names, wanted, results, batch)
     graph = helper.make_graph(writer.nodes, "step", inputs, outputs, list(writer.small.values()))
     model = helper.make_model(
         graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION, producer_name="edgeco"
@@ -180,7 +186,7 @@ def _name_outputs(
     return [
         helper.make_tensor_value_info(
             final,
-            TYPES[v.dtype],
+            TYPES[torch.float32 if v.dtype in WHOLE else v.dtype],
             ["rows" if n == batch else f"{n // batch}*rows" if n and n % batch == 0 else n for n in v.shape],
         )
         for final, v in zip(wanted, values, strict=True)

@@ -14,10 +14,11 @@ import torch
 from safetensors.numpy import save
 
 from edgeco.bundle import manifest as records
-from edgeco.continual.convert import StepGraph, warm_from
+from edgeco.continual.answers import warm_from
+from edgeco.continual.convert import StepGraph
 from edgeco.continual.history import History
 from edgeco.errors import ConversionError, SpecError
-from edgeco.export.onnx import Exported
+from edgeco.export.onnx import WHOLE, Exported
 from edgeco.export.tensorrt_forms import Form, form_members
 from edgeco.graph.cost import fused_layers, layer_costs, total_macs
 from edgeco.spec import BuildSpec
@@ -173,7 +174,8 @@ def outputs_of(step: StepGraph) -> tuple[records.Output, ...]:
     end = next(n for n in step.module.graph.nodes if n.op == "output").args[0]
     found = []
     for answer, node in zip(step.answers, end[0], strict=True):
-        shape = tuple(int(n) for n in node.meta["val"].shape)
+        made = node.meta["val"]
+        shape = tuple(int(n) for n in made.shape)
         if shape[0] % step.clip.batch:
             raise ConversionError(
                 f"The output {answer.name!r} does not have the batch as its first axis; permute it in the network."
@@ -182,8 +184,8 @@ def outputs_of(step: StepGraph) -> tuple[records.Output, ...]:
         found.append(
             records.Output(
                 name=answer.name,
-                shape=(shape[1:] or (1,)) if rows == 1 else (rows, *shape[1:]),
-                dtype=_dtype(node.meta["val"].dtype),  # type: ignore[arg-type]
+                shape=shape[1:] if rows == 1 else (rows, *shape[1:]),
+                dtype="float32" if made.dtype in WHOLE else _dtype(made.dtype),  # type: ignore[arg-type]
                 valid_from=answer.timeline.starts_at,
                 delay=max(answer.timeline.delay, 0),
                 rate=answer.timeline.rate,
@@ -194,7 +196,7 @@ def outputs_of(step: StepGraph) -> tuple[records.Output, ...]:
 
 def check_labels(labels: tuple[str, ...], outputs: tuple[records.Output, ...]) -> None:
     """Raises SpecError unless there is one label per class."""
-    classes = outputs[0].shape[-1]
+    classes = outputs[0].shape[-1] if outputs[0].shape else 1
     if len(labels) != classes:
         raise SpecError(
             f"There are {len(labels)} labels, but the network's answer has {classes} numbers; give one label per class."

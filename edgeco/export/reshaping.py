@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from edgeco.export.operators import TABLE, Call, Ref, aten, onnx_op, spread
+from edgeco.export.writer import GraphWriter
 
 
 def _reduction(op: str) -> Any:
@@ -40,17 +41,21 @@ TABLE[aten.amin] = _reduction("ReduceMin")
 
 @onnx_op(aten.var, aten.std)
 def variance(c: Call) -> str:
-    w, rank = c.writer, len(c.first.shape)
-    dims = c.args.get("dim") or list(range(rank))
-    axes = sorted(d % rank for d in (dims if isinstance(dims, (list, tuple)) else [dims]))
     correction = c.args.get("correction", int(bool(c.args.get("unbiased", True))))
-    count = math.prod(c.first.shape[a] for a in axes)
-    named, keep = w.ints(axes), int(bool(c.args.get("keepdim", False)))
-    centred = w.emit("Sub", c.first.name, w.emit("ReduceMean", c.first.name, named, keepdims=1))
-    total = w.emit("ReduceSum", w.emit("Mul", centred, centred), named, keepdims=keep)
-    scale = 1.0 / max(count - (1 if correction is None else correction), 0)
-    scaled = w.emit("Mul", total, w.scalar(scale, c.result.dtype))
-    return w.emit("Sqrt", scaled) if c.op == "std" else scaled
+    found = variance_of(c.writer, c.first, c.args.get("dim"), correction, bool(c.args.get("keepdim", False)))
+    return c.writer.emit("Sqrt", found) if "std" in c.op else found
+
+
+def variance_of(w: GraphWriter, source: Ref, dims: Any, correction: float | None, keep: bool) -> str:
+    """The variance over some axes, or all; without a correction that of a sample."""
+    rank = len(source.shape)
+    given = [dims] if isinstance(dims, int) else dims or range(rank)
+    axes = sorted(d % rank for d in given)
+    count = math.prod(source.shape[a] for a in axes)
+    named = w.ints(axes)
+    centred = w.emit("Sub", source.name, w.emit("ReduceMean", source.name, named, keepdims=1))
+    total = w.emit("ReduceSum", w.emit("Mul", centred, centred), named, keepdims=int(keep))
+    return w.emit("Div", total, w.scalar(float(count - (1 if correction is None else correction)), source.dtype))
 
 
 @onnx_op(aten.prod)
@@ -229,4 +234,12 @@ def index_select(c: Call) -> str:
     return c.writer.emit("Gather", c["self"].name, c["index"].name, axis=c["dim"])
 
 
-__all__ = ["Ref", "reshape"]
+@onnx_op(aten.argmax, aten.argmin)
+def place_of_extreme(c: Call) -> str:
+    op = "ArgMax" if "argmax" in c.op else "ArgMin"
+    return c.writer.emit(op, c.first.name, axis=c["dim"] % len(c.first.shape), keepdims=int(c["keepdim"]))
+
+
+@onnx_op(aten.gather)
+def gather(c: Call) -> str:
+    return c.writer.emit("GatherElements", c.first.name, c["index"].name, axis=c["dim"] % len(c.first.shape))

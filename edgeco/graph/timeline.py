@@ -44,6 +44,8 @@ class Timeline:
         groups: per upsampling on the way, first to last, its (room, rate): F became (F + room) // rate * rate there.
         exactness: how its elements relate to the clip network's.
         running: an element sums up all since the first, so that its index in the recording has a meaning.
+        grid: frames from one place to the next at which a window may begin for its elements to be those of the whole
+            recording: the greatest rate there was, which upsampling lowers again and does not forget.
     """
 
     length: int
@@ -58,6 +60,12 @@ class Timeline:
     groups: tuple[tuple[int, int], ...] = ()
     exactness: Exactness = "exact"
     running: bool = False
+    grid: int = 1
+
+    @property
+    def anchored(self) -> bool:
+        """Whether elements differ with the place in the recording at which a window of frames begins."""
+        return self.rate % self.grid != 0
 
     @property
     def receptive_field(self) -> int:
@@ -112,6 +120,7 @@ class Timeline:
             groups=self.groups,
             exactness=worst(self.exactness, "unpadded") if any(pads) else self.exactness,
             running=self.running,
+            grid=math.lcm(self.grid, rate),
         )
 
     def padded(self, front: int, back: int, border: Border) -> Timeline:
@@ -143,6 +152,7 @@ class Timeline:
             future=self.future + self.rate * front,
             tail=max(0, self.tail - back),
             room=self.room + self.rate * (step - 1 - front - back),
+            grid=math.lcm(self.grid, rate),
         )
 
     def summary(self, span: int) -> Timeline:
@@ -164,6 +174,7 @@ class Timeline:
             room=self.room - span,
             groups=self.groups,
             exactness=self.exactness,
+            grid=math.lcm(self.grid, self.rate),
         )
 
     def upsampled(self, factor: int) -> Timeline:
@@ -178,6 +189,7 @@ class Timeline:
             past=self.past + rate * (factor - 1),
             room=0,
             groups=(*self.groups, (self.room, self.rate)),
+            grid=math.lcm(self.grid, self.rate),
         )
 
     def interpolated(self, factor: int) -> Timeline:
@@ -247,4 +259,5 @@ def merged(parts: Sequence[Timeline], delay: int, length: int) -> Timeline:
         groups=fewest.groups,
         exactness=worst(*(part.exactness for part in parts)),
         running=any(part.running for part in parts),
+        grid=math.lcm(rate, *(part.grid for part in parts)),
     )

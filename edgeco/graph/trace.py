@@ -22,7 +22,7 @@ from torch import Tensor, fx, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils import _pytree as pytree
 
-from edgeco.errors import ConversionError, EdgecoError, SpecError
+from edgeco.errors import ConversionError, EdgecoError, SpecError, UnsupportedOperator
 
 BATCH_PRIMES = (1009, 2003, 4001, 8009)
 
@@ -329,7 +329,16 @@ def _named_outputs(nodes: list[Any], spec: Any) -> dict[str, fx.Node]:
 def shape_of(node: fx.Node) -> tuple[int, ...] | None:
     """Clip shape of a node's value; None when it is not a tensor."""
     value = node.meta.get("val")
-    return tuple(int(s) for s in value.shape) if isinstance(value, Tensor) else None
+    if not isinstance(value, Tensor):
+        return None
+    if any(isinstance(size, torch.SymInt) for size in value.shape):
+        raise UnsupportedOperator(
+            op_name(node),
+            "how many elements it gives depends on their values",
+            where(node),
+            "Keep all elements and weigh them, with torch.where for instance.",
+        )
+    return tuple(int(size) for size in value.shape)
 
 
 def _collides(found: ClipGraph, batch: int) -> bool:

@@ -368,6 +368,23 @@ class PartlyHidden(nn.Module):
         return self.attention(x, x, x, key_padding_mask=hidden)[0][:, -1]
 
 
+@pytest.mark.parametrize("exact", [False, True, "clip"])
+def test_a_bounded_mask_at_the_beginning_of_a_clip(exact: bool | str) -> None:
+    """Every token sees three: of the whole recording, or under exact="clip" of its own clip alone."""
+
+    class Banded(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            seen = torch.ones(TOKENS, TOKENS, dtype=torch.bool).tril().triu(-2)
+            return F.scaled_dot_product_attention(x, x, x, attn_mask=seen).mean(1)
+
+    program = converted(Banded(), exact=exact)
+    long = recording(2, 6 * TOKENS, WIDTH)
+    expected = clip_answers(Banded(), long, TOKENS, 1)
+    given = program.forward_steps(long)
+    assert program.exactness == ("exact" if exact == "clip" else "unpadded")
+    assert given.shape == expected.shape and (relative(given, expected) < 1e-12) is (exact == "clip")
+
+
 def test_a_constant_padding_mask() -> None:
     net = PartlyHidden().double().eval()
     program = converted(net)

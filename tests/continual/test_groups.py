@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 import torch
 from engine_parity import differences
-from streaming import assert_streams, assert_windows, clip_answers
+from streaming import assert_streams, assert_windows, clip_answers, recording, relative
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -103,6 +103,42 @@ class Reversed(nn.Module):
 def test_the_order_of_a_clip_takes_a_live_window() -> None:
     assert_windows(Ranked(), (3, 8))
     assert max(differences(Ranked(), (3, 8), steps=100).values()) < 1e-4
+
+
+class Whole(nn.Module):
+    """A convolution that takes the whole clip, whose one element loses the axis of time in one of several ways."""
+
+    def __init__(self, way: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.conv, self.way = nn.Conv1d(4, 3, 12), way
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.way(self.conv(x))
+
+
+@pytest.mark.parametrize(
+    "way", [lambda y: y.squeeze(-1), lambda y: y.flatten(1), lambda y: y.view(y.shape[0], -1), lambda y: y[..., 0]]
+)
+@pytest.mark.parametrize("exact", [False, "clip"])
+def test_a_clip_of_one_element_loses_the_axis_of_time(way: Callable[[Tensor], Tensor], exact: bool | str) -> None:
+    net = Whole(way).double().eval()
+    program = edgeco.convert(net, torch.zeros(1, 4, 12).double(), exact=exact)
+    long = recording(2, 4, 72)
+    assert program.exactness == "exact"
+    assert relative(program.forward_steps(long), clip_answers(net, long, 12)) < 1e-12
+
+
+def test_segments_of_a_clip_are_a_live_window() -> None:
+    """(T,) as (segments, frames of each): the segments of a longer clip are longer, not more."""
+
+    class Segments(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x.view(x.shape[0], 4, 3, -1).mean(2)
+
+    program = edgeco.convert(Segments(), torch.zeros(1, 4, 12).double())
+    long = recording(2, 4, 72)
+    assert program.exactness == "exact"
+    assert relative(program.forward_steps(long), clip_answers(Segments(), long, 12)) < 1e-12
 
 
 def test_what_reads_backwards_is_refused_or_recomputed() -> None:

@@ -56,6 +56,10 @@ OPERATORS = {
     "extremes": lambda x: x.amax(-1) + x.amin(-1) + x.max(-1).values - x.abs().min(dim=-1)[0],
     "logsumexp": lambda x: x.logsumexp(-1),
     "running sum": lambda x: x.cumsum(-1).flip(-1).roll(1, -1),
+    "median": lambda x: x.median(-1).values,
+    "place": lambda x: x.argmax(-1).float() - x.argmin(-1).float(),
+    "moments": lambda x: torch.std_mean(x, -1)[0] + torch.var_mean(x, -1, correction=0)[1],
+    "narrow": lambda x: x.narrow(-1, 1, 3),
     "stack": lambda x: torch.stack([x, 2 * x], -1).flatten(-2),
     "attention": lambda x: F.scaled_dot_product_attention(*[x.transpose(1, 2)] * 3).transpose(1, 2),
     "repeat": lambda x: x.repeat(1, 2, 1, 1) + x.repeat_interleave(2, 1),
@@ -74,6 +78,22 @@ class Operators(nn.Module):
     def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
         mixed = x[:, :, 1:] - x[:, :, :-1]
         return {name: function(mixed) for name, function in OPERATORS.items()}
+
+
+class Windows(nn.Module):
+    """What is recomputed over a live window, or answers with numbers and truths rather than reals."""
+
+    def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {
+            "mean": F.adaptive_avg_pool1d(x, 5),
+            "greatest": F.adaptive_max_pool1d(x, 5),
+            "quantile": x.quantile(0.3, 2),
+            "median": x.median(2).values,
+            "moments": torch.cat(torch.std_mean(x, 2), 1),
+            "place": x.argmax(2),
+            "truth": x.mean(2) > 0.1,
+            "number": x.mean((1, 2)),
+        }
 
 
 class Frames(nn.Module):
@@ -127,6 +147,12 @@ def test_engine_equals_the_torch_runner(name: str, rows: int) -> None:
 @pytest.mark.parametrize("rows", [1, 3])
 def test_every_operator_of_the_table(rows: int) -> None:
     found = differences(Operators(), (4, 6, 6), steps=25, rows=rows)
+    assert not {name: error for name, error in found.items() if not error < 1e-4}
+
+
+@pytest.mark.parametrize("rows", [1, 3])
+def test_windows_numbers_and_truths(rows: int) -> None:
+    found = differences(Windows(), (4, 12), steps=40, rows=rows)
     assert not {name: error for name, error in found.items() if not error < 1e-4}
 
 

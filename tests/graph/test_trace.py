@@ -73,6 +73,11 @@ class Unequal(nn.Module):
         return x[:, :, ::2] + x[:, :, :4]
 
 
+class Picks(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x[x > 0]
+
+
 class Cycles(nn.Module):
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         return x[:, :, ::2], x[:, :, ::3][:, :, ::3]
@@ -94,6 +99,7 @@ class Recurrent(nn.Module):
         (Plain(nn.AvgPool1d(9, 9, ceil_mode=True)), "its window of 9 elements is longer than what it pools"),
         (Unequal(), "unequal rates .an element every 2 and 1 frames"),
         (Plain(nn.Conv1d(2, 2, 3, stride=17, padding=40)), "strides in time by 17"),
+        (Picks(), "depends on their values"),
         (Reversed(), "runs along time"),
         (MixesRows(), "mixes the rows of the batch"),
         (Recurrent(), "it is bidirectional"),

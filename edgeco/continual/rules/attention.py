@@ -33,7 +33,7 @@ def attention(ctx: Context) -> Value | list[Value]:
     sight = _sight(ctx)
     if sight is None:
         return ctx.window("attention over time")
-    if not sight.bounded and ctx.exact is not None:
+    if ctx.exact == "clip" or (not sight.bounded and ctx.exact is not None):
         return ctx.window("attention over time, every query of it")
     return _newest_query(ctx, sight)
 

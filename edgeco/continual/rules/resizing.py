@@ -82,7 +82,7 @@ def interpolated(ctx: Context) -> Value | list[Value]:
             "Interpolate time by a whole factor with align_corners=False.",
         )
     check_factor(ctx, value, factor)
-    if ctx.exact == "clip":
+    if ctx.exact in ("rounds", "clip"):
         return ctx.window("interpolation at the clip's own ends")
     return _between(ctx, ctx.ready(value), factor)
 
@@ -133,6 +133,8 @@ def repeated(ctx: Context, value: Value, factor: int) -> Value | list[Value]:
     if value.time.length == 1:
         return lengthened(ctx, value, factor)
     check_factor(ctx, value, factor)
+    if ctx.exact in ("rounds", "clip") and factor > 1:
+        return ctx.window("elements repeated within the clip")
     ready = ctx.ready(value)
     node = ctx.builder.held(ready, factor)
     timeline = ready.time.upsampled(factor)

@@ -39,6 +39,17 @@ def slice_(ctx: Context) -> Value | list[Value]:
     return part(ctx, value, axis, start, end, step)
 
 
+@rule(aten.narrow)
+def narrow(ctx: Context) -> Value | list[Value]:
+    """A part of one axis by its first place and its length."""
+    value = ctx.values[0]
+    if value.kind is Kind.WINDOW:
+        return ctx.window()
+    axis = ctx.args["dim"] % value.layout.rank
+    start = ctx.args["start"] % value.layout.shape[axis]
+    return part(ctx, value, axis, start, start + ctx.args["length"], 1)
+
+
 def part(ctx: Context, value: Value, axis: int, start: int, end: int, step: int = 1) -> Value:
     """Elements `start` to `end` of one axis."""
     size = value.layout.shape[axis]

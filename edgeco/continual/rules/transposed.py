@@ -33,8 +33,8 @@ def transposed_convolution(ctx: Context) -> Value | list[Value]:
     if time is None or time < 2 or value.layout.rank != weight.layout.rank:
         refuse_time(ctx)
     options = _Options.of(ctx, weight.tensor, time)
-    if ctx.exact == "clip" and options.bordered:
-        return ctx.window("a transposed convolution that overlaps the clip's own ends")
+    if (ctx.exact == "clip" and options.bordered) or (ctx.exact in ("rounds", "clip") and options.stride > 1):
+        return ctx.window("a transposed convolution within the clip")
     check_factor(ctx, value, options.stride)
     return _over_time(ctx, ctx.ready(value), options, weight.tensor, time)
 
