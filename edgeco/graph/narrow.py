@@ -42,6 +42,9 @@ class Choice:
 
 def narrow(clip: ClipGraph) -> int:
     """Move choices of one element up to the queries of attention, in place; returns how many operators that narrows."""
+    for node in list(clip.graph.nodes):
+        if _packet(node) is aten.scaled_dot_product_attention:
+            _set_apart(clip, node)
     chosen: dict[fx.Node, Choice] = {}
     for node in reversed(list(clip.graph.nodes)):
         choice = _agreed(node, chosen)
@@ -57,6 +60,18 @@ def narrow(clip: ClipGraph) -> int:
             _pick(node)
     clip.graph.eliminate_dead_code()
     return len(kept)
+
+
+def _set_apart(clip: ClipGraph, node: fx.Node) -> None:
+    """Queries that are the keys or values as well get a name of their own: one of them may be chosen, not of those."""
+    query, *others = node.args
+    if not isinstance(query, fx.Node) or (query not in others and query not in node.kwargs.values()):
+        return
+    with clip.graph.inserting_before(node):
+        twin = clip.graph.call_function(aten.alias.default, (query,))
+    twin.meta.update({k: v for k, v in node.meta.items() if k in ("stack_trace", "nn_module_stack")})
+    twin.meta["val"] = query.meta["val"]
+    node.args = (twin, *others)
 
 
 def _packet(node: fx.Node) -> Any:

@@ -368,6 +368,22 @@ class PartlyHidden(nn.Module):
         return self.attention(x, x, x, key_padding_mask=hidden)[0][:, -1]
 
 
+@pytest.mark.parametrize("index", [0, 3, -1])
+def test_one_token_of_layers_without_projections(index: int) -> None:
+    """Queries, keys and values are one tensor: of the queries alone one is enough."""
+
+    class Bare(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            for _ in range(2):
+                x = x + F.scaled_dot_product_attention(x, x, x)
+            return F.scaled_dot_product_attention(x, 0.7 * x, x)[:, index]
+
+    program = converted(Bare(), exact=True)
+    long = recording(2, 6 * TOKENS, WIDTH)
+    assert program.exactness == "exact"
+    assert relative(program.forward_steps(long), clip_answers(Bare(), long, TOKENS, 1)) < 1e-12
+
+
 @pytest.mark.parametrize("exact", [False, True, "clip"])
 def test_a_bounded_mask_at_the_beginning_of_a_clip(exact: bool | str) -> None:
     """Every token sees three: of the whole recording, or under exact="clip" of its own clip alone."""

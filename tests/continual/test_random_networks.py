@@ -2,9 +2,14 @@
 
 import os
 
+import torch
 from hypothesis import HealthCheck, given, settings
-from random_nets import Op, RandomNet, clip_of, random_nets
-from streaming import assert_streams, randomise_norms
+from hypothesis import strategies as st
+from random_nets import HEADS, Op, RandomNet, clip_of, random_nets
+from streaming import assert_streams, clip_answers, randomise_norms, recording, relative, windows
+from torch import Tensor, nn
+
+import edgeco
 
 EXAMPLES = int(os.environ.get("EDGECO_EXAMPLES", "60"))
 
@@ -13,6 +18,36 @@ EXAMPLES = int(os.environ.get("EDGECO_EXAMPLES", "60"))
 @given(random_nets())
 def test_every_element_of_step_equals_clip(net: RandomNet) -> None:
     program = assert_streams(randomise_norms(net), clip_of(net), tolerance=1e-11)
+    assert program.exactness in ("exact", "unpadded")
+
+
+class Answering(nn.Module):
+    """A random network and a head that answers once per clip."""
+
+    def __init__(self, features: RandomNet, head: str) -> None:
+        super().__init__()
+        self.features, self.head = features, HEADS[head]
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.features(x))
+
+
+@settings(max_examples=max(EXAMPLES // 4, 1), deadline=None, suppress_health_check=list(HealthCheck))
+@given(random_nets(depth=5), st.sampled_from(sorted(HEADS)))
+def test_every_answer_is_the_clips_or_the_heads_to_a_window_of_the_recording(net: RandomNet, head: str) -> None:
+    whole = Answering(randomise_norms(net).double().eval(), head)
+    clip = clip_of(net)
+    program = edgeco.convert(whole, torch.zeros(1, *clip).double())
+    long = recording(2, clip[0], 5 * program.receptive_field + 40, *clip[2:])
+    if program.exactness == "exact":
+        expected = clip_answers(whole, long, clip[1])[:, :: program.stride]
+    else:
+        with torch.no_grad():
+            elements, length = net(long), net(torch.zeros(1, *clip).double()).shape[2]
+            expected = torch.stack([whole.head(window) for window in windows(elements, length)], 1)
+    given = program.forward_steps(long)
+    both = min(given.shape[1], expected.shape[1]) - (program.receptive_field + 20) // program.stride - 1
+    assert both > 0 and relative(given[:, :both], expected[:, :both]) <= 1e-11
     assert program.exactness in ("exact", "unpadded")
 
 

@@ -19,6 +19,16 @@ AVG = {1: F.avg_pool1d, 2: F.avg_pool2d, 3: F.avg_pool3d}
 MAX = {1: F.max_pool1d, 2: F.max_pool2d, 3: F.max_pool3d}
 TRANSPOSED = {1: nn.ConvTranspose1d, 2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
 LINEAR = {1: "linear", 2: "bilinear", 3: "trilinear"}
+RECURRENT = {"rnn": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}
+HEADS = {
+    "mean": lambda x: x.mean(2),
+    "max": lambda x: x.amax(2),
+    "last": lambda x: x[:, :, -1],
+    "first": lambda x: x.select(2, 0),
+    "weighted": lambda x: (x.softmax(2) * x).sum(2),
+    "flat": lambda x: x.flatten(1),
+}
+"""What makes one answer of a clip's elements."""
 POINTWISE = {
     "relu": F.relu,
     "silu": F.silu,
@@ -70,6 +80,8 @@ class RandomNet(nn.Module):
             return TRANSPOSED[self.rank](o["c"], o["c"], kernel, strides, padding)
         if op.kind == "norm":
             return NORM[self.rank](o["c"])
+        if op.kind == "recurrent":
+            return RECURRENT[o["name"]](o["c"], o["c"], o["layers"], batch_first=True)
         if op.kind == "frames":
             return nn.Linear(o["c"], o["c"]) if self.rank == 1 else CONV[self.rank - 1](o["c"], o["c"], 3, padding=1)
         return nn.Identity()
@@ -86,6 +98,8 @@ class RandomNet(nn.Module):
             return layer(x)
         if op.kind in ("up", "replicate", "running"):
             return self._along(op, x)
+        if op.kind in ("recurrent", "attend", "level"):
+            return self._tokens(op, layer, x.transpose(1, -1)).transpose(1, -1)
         if op.kind == "point":
             return POINTWISE[o["name"]](x)
         if op.kind == "pad":
@@ -125,6 +139,15 @@ class RandomNet(nn.Module):
         mode = LINEAR[self.rank] if o["name"] == "linear" else o["name"]
         return F.interpolate(x, scale_factor=(o["s"], *[1] * (self.rank - 1)), mode=mode)
 
+    def _tokens(self, op: Op, layer: nn.Module, x: Tensor) -> Tensor:
+        """Operators that want the channels last: (rows, time, channels), or any axes of space between."""
+        if op.kind == "recurrent":
+            return layer(x)[0]
+        if op.kind == "level":
+            return F.layer_norm(x, x.shape[-1:])
+        seen = torch.ones(x.shape[1], x.shape[1], dtype=torch.bool).tril().triu(1 - op.options["span"])
+        return F.scaled_dot_product_attention(x, 0.7 * x + 0.1, x, attn_mask=seen)
+
     def _cropped(self, a: Tensor, b: Tensor, cut: int) -> tuple[Tensor, Tensor]:
         """Both at one length: the longer loses so many elements in front (the first's if positive), the rest behind."""
         a, b = a[:, :, max(cut, 0) :], b[:, :, max(-cut, 0) :]
@@ -151,6 +174,9 @@ KINDS = [
     "transposed",
     "replicate",
     "running",
+    "level",
+    "recurrent",
+    "attend",
     "add",
     "add",
     "cat",
@@ -164,7 +190,7 @@ def random_nets(draw: st.DrawFn, depth: int = 8) -> RandomNet:
     rank = draw(st.integers(1, 3))
     channels, lengths, rates, ops = [2], [LENGTH], [1], []
     for _ in range(draw(st.integers(1, depth))):
-        kind = draw(st.sampled_from(KINDS))
+        kind = draw(st.sampled_from(KINDS if rank == 1 else [k for k in KINDS if k not in ("recurrent", "attend")]))
         last = len(channels) - 1
         read = draw(st.sampled_from([last, last, last, draw(st.integers(0, last))]))
         op = Op(kind, [read])
@@ -189,6 +215,10 @@ def random_nets(draw: st.DrawFn, depth: int = 8) -> RandomNet:
                 c = out
         elif kind in ("norm", "frames"):
             op.options = {"c": c}
+        elif kind == "recurrent":
+            op.options = {"c": c, "name": draw(st.sampled_from(sorted(RECURRENT))), "layers": draw(st.integers(1, 2))}
+        elif kind == "attend":
+            op.options = {"span": draw(st.integers(1, min(4, n - 1)))}
         elif kind == "point":
             op.options = {"name": draw(st.sampled_from(sorted(POINTWISE)))}
         elif kind in ("pad", "slice"):
