@@ -13,12 +13,12 @@ import numpy as np
 from edgeco.errors import SourceError
 from edgeco.runtime.frame import Frame
 from edgeco.runtime.sources import IMAGE_SUFFIXES
-from edgeco.runtime.sources.base import Source, check_fps, import_cv2
+from edgeco.runtime.sources.base import Recording, Source, check_fps, import_cv2
 
 DEFAULT_FPS = 30.0
 
 
-class ImageSource(Source):
+class ImageSource(Recording):
     """Images in order, each one frame. ``numbers`` are their places in time: 0, 1, 2 … unless the names say more."""
 
     def __init__(self, uri: str, paths: list[Path], numbers: list[int], fps: float) -> None:

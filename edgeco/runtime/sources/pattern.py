@@ -17,7 +17,7 @@ import numpy as np
 
 from edgeco.errors import SpecError
 from edgeco.runtime.frame import Frame
-from edgeco.runtime.sources.base import Source, check_fps
+from edgeco.runtime.sources.base import Recording, Source, check_fps
 from edgeco.runtime.sources.scene import Scene
 
 MOTIONS = ("still", "pan left", "pan right", "tilt up", "tilt down", "zoom in", "zoom out", "roll")
@@ -40,7 +40,7 @@ class Segment:
     frames: int
 
 
-class MotionSource(Source):
+class MotionSource(Recording):
     """The scripted camera over a textured scene; ``Frame.label`` is the motion between the last frame and this one.
 
     Pans and tilts move the content by 1.5 % of the frame's width per frame. Zoom and roll move it by as much in the
@@ -75,7 +75,7 @@ def _move(scene: Scene, motion: str, turn: float, aspect: float) -> None:
     scene.move(SPEED * across, SPEED * down, SPEED / spread * zoom, SPEED / spread * roll)
 
 
-class BarSource(Source):
+class BarSource(Recording):
     """Eight vertical colour bars moving to the left."""
 
     def __init__(self, uri: str, size: tuple[int, int], fps: float, frames: int) -> None:

@@ -9,14 +9,14 @@ from typing import Any
 
 from edgeco.errors import SourceError
 from edgeco.runtime.frame import Frame
-from edgeco.runtime.sources.base import Source, check_fps, import_cv2
+from edgeco.runtime.sources.base import Recording, Source, check_fps, import_cv2
 from edgeco.runtime.sources.container import Container, looks_like_text, read_container
 
 GUESSED_FPS = 25.0
 """Rate of recordings that state neither time stamps nor a plausible rate."""
 
 
-class VideoSource(Source):
+class VideoSource(Recording):
     """One recording, read by FFmpeg through OpenCV.
 
     Stamps are the container's, in seconds; where a stamp is missing or does not rise, the last one plus a frame time.
@@ -95,8 +95,7 @@ class VideoSource(Source):
         duration = announced / rate
         return bool(stamp < duration - max(1.0, 0.1 * duration))
 
-    def close(self) -> None:
-        super().close()
+    def _release(self) -> None:
         self._capture.release()
 
 
