@@ -98,6 +98,8 @@ class Intake:
     def _prepared(self, name: str, frame: Frame) -> Array:
         if self._rows != 1:
             raise FrameError(f"a stream of {self._rows} rows takes an array of {self._rows} frames, not one Frame")
+        if name not in self._images and frame.image.dtype != np.uint8:
+            return frame.image  # a sensor's values
         if name not in self._images:
             raise FrameError(f"input {name!r} takes arrays, not pictures from a source")
         if self._preprocess is None:

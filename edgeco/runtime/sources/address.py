@@ -17,7 +17,6 @@ HIDDEN = "***"
 
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s\"'!]*")
-_AUTHORITY = re.compile(r"(\[[^\]]*\]|[^:@]*)(:\d*)?")
 _SETTING = re.compile(
     r"(?i)([\w-]*(?:user|login|pass|pwd|pw|token|secret|key|auth|sig|session|cred)[\w-]*\s*=\s*)"
     r"(\"[^\"]*\"|'[^']*'|[^&\s;!,#\"']*)"
@@ -93,10 +92,10 @@ def _redact(text: str, whole: bool) -> tuple[str, list[str]]:
 
     def url(match: re.Match[str] | str) -> str:
         scheme, mark, rest = (match if isinstance(match, str) else match[0]).partition("://")
-        authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
-        if not mark or "@" not in rest or _AUTHORITY.fullmatch(authority):
+        if not mark or "@" not in rest:
             return scheme + mark + rest
-        # A password may hold any character, written by hand: what stands before the last @ is never shown.
+        # Passwords written by hand hold any sign, slashes too: what stands before the last @ is never shown, even where
+        # that hides a host whose path has an @.
         hidden, _, shown = rest.rpartition("@")
         user, _, password = hidden.partition(":")
         secrets.extend((hidden, user, password))

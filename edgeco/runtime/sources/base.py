@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from types import ModuleType, TracebackType
 from typing import Any
 
@@ -124,6 +124,8 @@ class Recording(Source):
     def close(self) -> None:
         with self._reading:
             self._board.move(State.ENDED)
+            if isinstance(self._frames, Generator):
+                self._frames.close()
             self._release()
 
     def _release(self) -> None:

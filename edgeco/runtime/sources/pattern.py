@@ -4,20 +4,30 @@
     A textured scene seen by a camera whose motion is known and given as each frame's label.
 ``pattern://bars?size=640x480&fps=30&frames=100``
     Vertical colour bars that move one hundredth of the width per frame.
+
+With ``live=1`` a pattern comes like a camera's pictures, at its rate whether or not they are taken; with ``loop=1`` it
+then begins again at its end.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from urllib.parse import parse_qsl, urlsplit
+from typing import Any
+from urllib.parse import urlsplit
 
 import numpy as np
 
 from edgeco.errors import SpecError
 from edgeco.runtime.frame import Frame
+from edgeco.runtime.sources.address import Address
 from edgeco.runtime.sources.base import Recording, Source, check_fps
+from edgeco.runtime.sources.live import LiveSource, split_patience
+from edgeco.runtime.sources.parameters import only, parse_parameters, switch
+from edgeco.runtime.sources.producer import Opened, Over, Reading
 from edgeco.runtime.sources.scene import Scene
 
 MOTIONS = ("still", "pan left", "pan right", "tilt up", "tilt down", "zoom in", "zoom out", "roll")
@@ -75,6 +85,39 @@ def _move(scene: Scene, motion: str, turn: float, aspect: float) -> None:
     scene.move(SPEED * across, SPEED * down, SPEED / spread * zoom, SPEED / spread * roll)
 
 
+class PatternProducer:
+    """A pattern as a producer that keeps its rate: what comes too late is not made up for.
+
+    Args:
+        make: makes the pattern from its beginning.
+        loop: whether it begins again at its end.
+    """
+
+    def __init__(self, make: Callable[[], Recording], loop: bool) -> None:
+        self._make, self._loop = make, loop
+        self._pattern = make()  # so that what is wrong with it is said at once
+        self._stop = threading.Event()
+        self._due = 0.0
+
+    def open(self, stop: threading.Event) -> Opened:
+        self._stop, self._due = stop, time.monotonic()
+        return Opened("pattern", self._pattern.fps)
+
+    def read(self) -> Reading | None:
+        frame = next(self._pattern, None)
+        if frame is None and self._loop:
+            self._pattern = self._make()
+            frame = next(self._pattern, None)
+        if frame is None:
+            raise Over("its pattern is over")
+        self._stop.wait(max(0.0, self._due - time.monotonic()))
+        self._due = max(time.monotonic(), self._due + 1 / (self._pattern.fps or 30.0))
+        return Reading(frame.image, label=frame.label)
+
+    def close(self) -> None:
+        self._pattern.close()
+
+
 class BarSource(Recording):
     """Eight vertical colour bars moving to the left."""
 
@@ -110,28 +153,30 @@ def parse_script(text: str) -> tuple[Segment, ...]:
     return tuple(segments)
 
 
-def open_form(uri: str, fps: float | None = None) -> Source:
-    """Open a pattern. Raises SpecError if its name or a parameter is not usable."""
+def open_form(address: Address, fps: float | None = None, **options: Any) -> Source:
+    """Open a pattern, as a recording or live. Raises SpecError if its name or a parameter is not usable."""
+    uri = address.reveal()
     parts = urlsplit(uri)
     name = parts.netloc
     if name not in _PARAMETERS or parts.path.strip("/"):
-        raise SpecError(f"{uri}: no such pattern; known are pattern://motion and pattern://bars")
-    pairs = parse_qsl(parts.query, keep_blank_values=True)
-    given = dict(pairs)
-    if unknown := sorted(set(given) - _PARAMETERS[name]):
-        raise SpecError(f"{uri}: no parameter {unknown[0]!r}; pattern://{name} takes {', '.join(_names(name))}")
-    if len(given) != len(pairs):
-        raise SpecError(f"{uri}: a parameter is given twice; give each once")
+        raise SpecError(f"{address}: no such pattern; known are pattern://motion and pattern://bars")
+    given: dict[str, Any] = {**parse_parameters(parts.query, address), **options}
+    live = switch(given.pop("live", False), "live")
+    if not live:
+        return _recorded(address, name, given, fps)
+    loop = switch(given.pop("loop", False), "loop")
+    patience, given = split_patience(given)
+    return LiveSource(address, PatternProducer(lambda: _recorded(address, name, given, fps), loop), patience=patience)
+
+
+def _recorded(address: Address, name: str, given: dict[str, Any], fps: float | None) -> Recording:
+    only(given, _PARAMETERS[name], address)
     size = _parse_size(given.get("size", "640x480"))
     rate = check_fps(fps) or check_fps(_number(given.get("fps", "30"), "fps")) or 30.0
     if name == "bars":
-        return BarSource(uri, size, rate, _whole(given.get("frames", "100"), "frames", 1, _MAX_FRAMES))
+        return BarSource(str(address), size, rate, _whole(given.get("frames", "100"), "frames", 1, _MAX_FRAMES))
     seed = _whole(given.get("seed", "0"), "seed", 0, 2**63 - 1)
-    return MotionSource(uri, size, rate, parse_script(given.get("script", DEFAULT_SCRIPT)), seed)
-
-
-def _names(pattern: str) -> list[str]:
-    return sorted(_PARAMETERS[pattern])
+    return MotionSource(str(address), size, rate, parse_script(given.get("script", DEFAULT_SCRIPT)), seed)
 
 
 def _parse_size(text: str) -> tuple[int, int]:
@@ -141,15 +186,16 @@ def _parse_size(text: str) -> tuple[int, int]:
     return _whole(width, "the width", 8, _MAX_SIDE), _whole(height, "the height", 8, _MAX_SIDE)
 
 
-def _whole(text: str, what: str, least: int, most: int) -> int:
+def _whole(given: object, what: str, least: int, most: int) -> int:
+    text = str(given)
     value = int(text) if text.strip().isascii() and text.strip().isdigit() and len(text) <= 20 else None
     if value is None or not least <= value <= most:
         raise SpecError(f"{what}: {text!r} is not a whole number from {least} to {most}")
     return value
 
 
-def _number(text: str, what: str) -> float:
+def _number(text: Any, what: str) -> float:
     try:
         return float(text)
-    except ValueError:
+    except (TypeError, ValueError):
         raise SpecError(f"{what}: {text!r} is not a number") from None

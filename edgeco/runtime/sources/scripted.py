@@ -62,10 +62,18 @@ class ScriptProducer:
     ``opens`` and ``closes`` count, and ``threads`` holds the identity of every thread that called.
     """
 
-    def __init__(self, steps: Iterable[Step] | Callable[[], Any], fps: float | None, *, unopenable: int = 0) -> None:
+    def __init__(
+        self,
+        steps: Iterable[Step] | Callable[[], Any],
+        fps: float | None,
+        *,
+        unopenable: int = 0,
+        address: Address | None = None,
+    ) -> None:
         self._steps = iter(_calls(steps) if callable(steps) else steps)
         self._fps = fps
         self._unopenable = unopenable
+        self._address = address or Address("script")
         self._stop = threading.Event()
         self._due: float | None = None
         self.opens = self.closes = 0
@@ -88,7 +96,7 @@ class ScriptProducer:
                     return None
                 continue
             if isinstance(step, Raise):
-                raise _as_lost(step.error)
+                raise self._as_lost(step.error)
             if isinstance(step, Garbage):
                 return None
             self._keep_time()
@@ -105,6 +113,11 @@ class ScriptProducer:
                 return True
         return False
 
+    def _as_lost(self, error: Exception) -> Exception:
+        if isinstance(error, OSError):
+            return Lost(f"the device is gone ({self._address.clean(error.strerror or error)})")
+        return error
+
     def _keep_time(self) -> None:
         if not self._fps:
             return
@@ -116,12 +129,6 @@ class ScriptProducer:
     def close(self) -> None:
         self.threads.add(threading.get_ident())
         self.closes += 1
-
-
-def _as_lost(error: Exception) -> Exception:
-    if isinstance(error, OSError):
-        return Lost(f"the device is gone ({error.strerror or error})")
-    return error
 
 
 def _calls(function: Callable[[], Any]) -> Iterator[Any]:
