@@ -5,7 +5,10 @@ Options stand behind a ``#``, which no server sees: ``rtsp://camera/live#read_ti
 
 from __future__ import annotations
 
+import math
+import os
 import re
+import socket
 from typing import Any
 
 from edgeco.errors import SourceError
@@ -18,6 +21,8 @@ from edgeco.runtime.sources.patience import Patience
 from edgeco.runtime.sources.pipelines import APPSINK, PipelineProducer
 from edgeco.runtime.sources.producer import Lost
 
+_PORTS = {"rtsp": 554, "rtsps": 322, "http": 80, "https": 443}
+
 
 class StreamProducer(CaptureProducer):
     """One stream by FFmpeg. RTSP goes over TCP, unless ``OPENCV_FFMPEG_CAPTURE_OPTIONS`` says otherwise."""
@@ -29,12 +34,13 @@ class StreamProducer(CaptureProducer):
         self._url = url
 
     def _target(self) -> tuple[str, int]:
+        knock(self._url, self._patience.open_timeout)
         return self._url, self._cv2.CAP_FFMPEG
 
     def _unopened(self, seconds: float) -> str:
         if seconds >= self._patience.open_timeout * 0.9:
             return f"no answer within {seconds:.0f} s"
-        return "refused or not a stream; check host, port, path and credentials, and whether a player can open it"
+        return "the server is there, but gives no stream; check the path and the credentials"
 
     def _unread(self, seconds: float) -> Exception:
         if seconds >= self._patience.read_timeout * 0.9:
@@ -42,12 +48,55 @@ class StreamProducer(CaptureProducer):
         return Lost("the stream ended or its connection was lost")
 
 
-def gstreamer_pipeline(url: str) -> str:
-    """An RTSP stream as a pipeline, for builds of OpenCV that have GStreamer and no FFmpeg."""
+class RtspPipelineProducer(PipelineProducer):
+    """An RTSP stream by GStreamer, for builds of OpenCV that have it and no FFmpeg."""
+
+    def __init__(self, address: Address, patience: Patience, url: str, opener: Opener | None = None) -> None:
+        pipeline = gstreamer_pipeline(url, patience.read_timeout)
+        super().__init__(address, patience, pipeline, ends=False, opener=opener)
+        self._url = url
+
+    def _target(self) -> tuple[str, int]:
+        knock(self._url, self._patience.open_timeout)
+        return super()._target()
+
+
+def knock(url: str, seconds: float) -> None:
+    """Connect to a stream's server and hang up, to learn what FFmpeg and GStreamer do not tell.
+
+    Before OpenCV 4.7 a pipeline whose server refuses it may also never return from being opened.
+
+    Raises:
+        Lost: there is no such host, it refuses, or it does not answer.
+    """
+    scheme, _, rest = url.partition("://")
+    place = re.match(r"(\[[^\]]+\]|[^:/?#]+)(?::([0-9]{1,5}))?(?=[/?#]|$)", rest.rpartition("@")[2])
+    proxies = ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
+    if place is None or (scheme.lower().startswith("http") and any(os.environ.get(name) for name in proxies)):
+        return
+    port = int(place[2] or _PORTS[scheme.lower()])
+    try:
+        socket.create_connection((place[1].strip("[]"), port), seconds).close()
+    except socket.gaierror:
+        raise Lost("there is no host of this name; check name and network") from None
+    except (TimeoutError, OverflowError, UnicodeError):
+        raise Lost(f"no answer within {seconds:g} s") from None
+    except OSError as error:
+        raise Lost(f"its server cannot be reached ({(error.strerror or str(error)).lower()})") from None
+
+
+def gstreamer_pipeline(url: str, timeout: float = 10.0) -> str:
+    """An RTSP stream as a pipeline.
+
+    Args:
+        url: of the stream.
+        timeout: seconds to wait for the server.
+    """
     # Quoted for GStreamer's parser, since a URL may hold any of its signs.
     quoted = re.sub(r'(["\\])', r"\\\1", url)
     return (
-        f'rtspsrc location="{quoted}" protocols=tcp latency=100 drop-on-latency=true ! decodebin ! videoconvert ! '
+        f'rtspsrc location="{quoted}" protocols=tcp tcp-timeout={math.ceil(timeout * 1e6)} latency=100 '
+        "drop-on-latency=true ! decodebin ! videoconvert ! "
         f"video/x-raw,format=BGR ! {APPSINK}"
     )
 
@@ -77,7 +126,7 @@ def _producer(
     if backend in (None, "ffmpeg") and has_backend(cv2, "FFMPEG"):
         return StreamProducer(address, patience, url, opener)
     if backend in (None, "gstreamer") and rtsp and has_backend(cv2, "GStreamer"):
-        return PipelineProducer(address, patience, gstreamer_pipeline(url), ends=False, opener=opener)
+        return RtspPipelineProducer(address, patience, url, opener)
     asked = f" by {backend}" if backend else ""
     raise SourceError(
         f"{address}: this OpenCV ({cv2.__version__}) cannot read network streams{asked}; it needs FFmpeg, or for RTSP "

@@ -60,7 +60,7 @@ class PipelineProducer(CaptureProducer):
         if seconds >= self._patience.read_timeout * 0.9:
             return Lost(f"its pipeline gave no picture for {seconds:.1f} s")
         ended = "its pipeline ended; GStreamer does not tell OpenCV whether by an error"
-        return Over(ended) if self._ends and self._frames else Lost(ended)
+        return Over(ended) if self._ends and self._frames else Lost("its pipeline ended or failed")
 
 
 def csi_pipeline(

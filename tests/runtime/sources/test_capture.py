@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -300,13 +301,14 @@ def test_a_pipelines_end_is_the_end() -> None:
 
 def test_streams_have_timeouts_and_the_backend_by_name() -> None:
     camera = Camera([picture()])
-    uri = "rtsp://me:hunter2@camera/live#read_timeout=1.5&open_timeout=3&attempts=0"
-    with open_source(uri, opener=camera) as source:
+    listener = socket.create_server(("127.0.0.1", 0))
+    url = f"rtsp://me:hunter2@127.0.0.1:{listener.getsockname()[1]}/live"
+    with listener, open_source(f"{url}#read_timeout=1.5&open_timeout=3&attempts=0", opener=camera) as source:
         assert source.wait(5) is not None
         with pytest.raises(SourceError):
             source.wait(5)
     assert camera.captures[0].arguments == (
-        "rtsp://me:hunter2@camera/live",
+        url,
         cv2.CAP_FFMPEG,
         [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, 3000, cv2.CAP_PROP_READ_TIMEOUT_MSEC, 1500],
     )
