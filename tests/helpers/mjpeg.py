@@ -1,9 +1,13 @@
-"""A loopback server of MJPEG whose pictures carry the time at which they were made, for cameras there are none of."""
+"""A loopback server of MJPEG whose pictures carry the time at which they were made, for cameras there are none of.
+
+As a program, ``mjpeg.py FPS WIDTH HEIGHT``, it prints its address and serves until standard input ends.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import socket
+import sys
 import threading
 import time
 from types import TracebackType
@@ -106,3 +110,9 @@ class MjpegServer:
                 client.sendall(head.encode() + data.tobytes() + b"\r\n")
             due = max(due + 1 / self.fps, time.monotonic() - 1)
             self._stop.wait(max(0.0, due - time.monotonic()))
+
+
+if __name__ == "__main__":
+    with MjpegServer(float(sys.argv[1]), (int(sys.argv[2]), int(sys.argv[3]))) as serving:
+        print(serving.url, flush=True)
+        sys.stdin.read()

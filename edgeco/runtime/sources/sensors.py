@@ -17,7 +17,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TextIO
 
 import numpy as np
 
@@ -90,9 +90,11 @@ class RowSource(Recording):
         if "values" not in members:
             raise self._wrong("an object without the member values")
         try:
-            values = np.array(members["values"], dtype=np.float64)
-        except (TypeError, ValueError, OverflowError):
-            raise self._wrong("values must be numbers, in lists of equal length and without null") from None
+            values = np.array(members["values"])
+        except (TypeError, ValueError):
+            values = np.array("ragged")
+        if values.dtype.kind not in "iuf":
+            raise self._wrong("values must be numbers, in lists of equal length and without null")
         stamp = next((members[name] for name in STAMPS if name in members), None)
         if isinstance(stamp, bool) or not (stamp is None or isinstance(stamp, (int, float))):
             raise self._wrong(f"its time {str(stamp)[:40]!r} is no number")
@@ -120,27 +122,26 @@ class CsvSource(RowSource):
 
     def _rows(self) -> Iterator[Row]:
         with _open_text(self._path) as file:
-            first = file.readline(LONGEST_LINE)
-            mark = "\t" if "\t" in first else ";" if ";" in first else ","
-            file.seek(0)
-            stamps = labels = None
-            lines = csv.reader(file, delimiter=mark, skipinitialspace=True)
             try:
-                for cells in lines:
-                    self._line = lines.line_num
-                    if not cells or cells[0].startswith("#"):
-                        continue
-                    if self._shape is None and not self.columns and not any(map(_is_number, cells)):
-                        names = [cell.strip().lower() for cell in cells]
-                        stamps = next((names.index(name) for name in STAMPS if name in names), None)
-                        labels = names.index("label") if "label" in names else None
-                        self.columns = tuple(
-                            cell.strip() for place, cell in enumerate(cells) if place not in (stamps, labels)
-                        )
-                        continue
-                    yield self._cells(cells, stamps, labels)
+                mark = _separator(file)
+                file.seek(0)
+                yield from self._table(csv.reader(file, delimiter=mark, skipinitialspace=True))
             except (csv.Error, UnicodeDecodeError) as error:
                 raise self._wrong(f"no text of separated values ({error})") from None
+
+    def _table(self, lines: Any) -> Iterator[Row]:
+        stamps = labels = None
+        for cells in lines:
+            self._line = lines.line_num
+            if not cells or cells[0].startswith("#"):
+                continue
+            if self._shape is not None or self.columns or any(map(_is_number, cells)):
+                yield self._cells(cells, stamps, labels)
+                continue
+            names = [cell.strip().lower() for cell in cells]
+            stamps = next((names.index(name) for name in STAMPS if name in names), None)
+            labels = names.index("label") if "label" in names else None
+            self.columns = tuple(cell.strip() for place, cell in enumerate(cells) if place not in (stamps, labels))
 
     def _cells(self, cells: list[str], stamps: int | None, labels: int | None) -> Row:
         values: list[float] = []
@@ -238,6 +239,15 @@ class StdinSource(RowSource):
                 return
 
 
+def _separator(file: TextIO) -> str:
+    """What separates the values of the first line that has any."""
+    for _ in range(1000):
+        line = file.readline(LONGEST_LINE)
+        if not line or not (line.startswith("#") or line.isspace()):
+            return "\t" if "\t" in line else ";" if ";" in line else ","
+    return ","
+
+
 def _no_number(name: str) -> float:
     raise ValueError(f"{name} is no number")
 
@@ -250,7 +260,7 @@ def _shape(shape: tuple[int, ...] | None) -> str:
     return f"{shape[0]} values" if shape is not None and len(shape) == 1 else f"values of shape {shape}"
 
 
-def _open_text(path: Path) -> Any:
+def _open_text(path: Path) -> TextIO:
     try:
         return open(path, encoding="utf-8-sig", newline="")
     except OSError as error:
