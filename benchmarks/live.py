@@ -21,9 +21,9 @@ import numpy as np
 HELPERS = Path(__file__).resolve().parents[1] / "tests" / "helpers"
 sys.path.insert(0, str(HELPERS))
 
-from mjpeg import stamp_of
+from mjpeg import stamp_of  # noqa: E402
 
-from edgeco.runtime.sources import open_source
+from edgeco.runtime.sources import open_source  # noqa: E402
 
 
 @contextmanager

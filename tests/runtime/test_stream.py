@@ -106,6 +106,20 @@ def test_a_subclass_of_array_is_an_array(model: Model) -> None:
         check(answers(stream, frames.view(Subclass)), NET.oracle(frames))
 
 
+def test_a_frame_of_a_sensor_is_its_array(model: Model) -> None:
+    frames = NET.frames(12)
+    rows = [Frame(row, index / 10, "rate", index) for index, row in enumerate(frames)]
+    with model.stream() as stream:
+        results = [stream.step(row) for row in rows]
+        assert [result.stamp for result in results] == [row.stamp for row in rows]
+        with pytest.raises(FrameError, match=r"'x' expects float32\(2,\); given was float32\(3,\)"):
+            stream.step(Frame(np.zeros(3, np.float32), 0.0, "rate", 0))
+    with model.stream() as stream:
+        plain = [stream.step(row) for row in frames]
+    for one, other in zip(results, plain, strict=True):
+        assert all((one.outputs[name] == other.outputs[name]).all() for name in other.outputs)
+
+
 @pytest.mark.parametrize(
     ("frame", "message"),
     [

@@ -107,7 +107,7 @@ def test_a_server_that_is_not_there_is_said_to_be() -> None:
     assert str(caught.value) == expected
     with pytest.raises(Lost, match="there is no host of this name"):
         knock("rtsp://no-such-host.invalid/live", 5)
-    knock("rtsp://[not a host/live", 5)  # what cannot be read is left to FFmpeg
+    knock("rtsp://host:port/live", 5)  # what cannot be read is left to FFmpeg
 
 
 def test_a_server_of_something_else_is_said_to_be() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from itertools import pairwise
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 
 from edgeco.errors import SpecError
 from edgeco.runtime.frame import Frame
-from edgeco.runtime.sources import open_source
+from edgeco.runtime.sources import State, open_source
 from edgeco.runtime.sources.pattern import MOTIONS, SPEED, Segment, parse_script
 from edgeco.runtime.sources.scene import Scene
 
@@ -149,3 +150,46 @@ def test_parameters_are_checked(uri: str, said: str) -> None:
 
 def test_script() -> None:
     assert parse_script(" still:2 , pan-left:1") == (Segment("still", 2), Segment("pan left", 1))
+
+
+@pytest.mark.usefixtures("leakless")
+def test_a_live_pattern_keeps_its_rate_and_drops_what_is_not_taken() -> None:
+    begun = time.monotonic()
+    with open_source("pattern://bars?size=64x48&fps=50&frames=20&live=1") as source:
+        frames = []
+        for frame in source:
+            frames.append(frame)
+            time.sleep(0.05)
+        status = source.status()
+    assert time.monotonic() - begun >= 19 / 50
+    assert (status.state, status.detail, status.fps) == (State.ENDED, "its pattern is over", 50)
+    assert status.captured == status.frames + status.dropped == 20
+    assert sum(frame.gap for frame in frames) <= status.drops["newer"]
+    assert {frame.clock for frame in frames} == {"monotonic"}
+    assert all(first.stamp < second.stamp for first, second in zip(frames, frames[1:], strict=False))
+
+
+@pytest.mark.usefixtures("leakless")
+def test_a_live_pattern_shows_what_the_recorded_one_shows() -> None:
+    uri = "pattern://motion?size=64x48&fps=200&script=still:2,pan-left:2&seed=3"
+    with open_source(uri) as source:
+        recorded = {frame.image.tobytes(): frame.label for frame in source}
+    with open_source(uri + "&live=1&loop=1") as source:
+        shown = [next(source) for _ in range(9)]
+    assert all(recorded[frame.image.tobytes()] == frame.label for frame in shown)
+
+
+@pytest.mark.parametrize(
+    ("query", "message"),
+    [
+        ("live=perhaps", "live is 'perhaps': give 1 or 0"),
+        ("live=1&loop=2", "loop is '2'"),
+        ("loop=1", "no parameter 'loop'"),
+        ("live=1&size=3", "size is '3'"),
+        ("live=1&stall=no", "stall is 'no'"),
+        ("live=1&colour=red", "no parameter 'colour'"),
+    ],
+)
+def test_what_is_wrong_with_a_live_pattern_is_said_at_once(query: str, message: str) -> None:
+    with pytest.raises(SpecError, match=message):
+        open_source(f"pattern://bars?{query}")
