@@ -43,6 +43,7 @@ MOVES: Mapping[State, frozenset[State]] = {
 
 KEPT_EVENTS = 100
 _KEPT_STAMPS = 64
+_LEAST_SPAN = 200_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +68,7 @@ class SourceStatus:
         reconnects: how often the source was lost and came back.
         size: (width, height) of the last frame, None before the first and for rows of values.
         fps: frames per second that the source announces, None where it does not.
-        measured_fps: frames per second over the last 64 frames captured, None before the second.
+        measured_fps: frames per second over the last 64 frames captured, None before they span 0.2 s.
         backend: what reads it, such as ``v4l2``, ``ffmpeg``, ``gstreamer``.
         detail: one sentence about the state, without credentials; empty where there is nothing to say.
     """
@@ -185,6 +186,7 @@ class Board:
             )
 
     def _measured(self) -> float | None:
-        if len(self._stamps) < 2 or self._stamps[-1] <= self._stamps[0]:
+        # After connecting, what was on the way comes all at once.
+        if len(self._stamps) < 2 or self._stamps[-1] - self._stamps[0] < _LEAST_SPAN:
             return None
         return (len(self._stamps) - 1) * 1e9 / (self._stamps[-1] - self._stamps[0])
