@@ -15,7 +15,7 @@ from edgeco.errors import SourceError
 from edgeco.runtime.sources import open_source
 from edgeco.runtime.sources.container import looks_like_text, read_container
 
-sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from movies import CODECS, index_first, trimmed, write_movie
 
