@@ -101,6 +101,7 @@ def test_no_password_is_ever_shown(user: str, password: str) -> None:
     assert str(address) == "rtsp://***@camera/live"
 
 
+PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
 HIDDEN = ("hunter2", "admin")
 URIS = [
     "rtsp://admin:hunter2@127.0.0.1:9/live",
@@ -126,7 +127,8 @@ URIS = [
 @pytest.mark.usefixtures("leakless")
 def test_credentials_are_in_no_error_and_no_repr(uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("cv2")
-    monkeypatch.delenv("NO_SUCH_VARIABLE", raising=False)
+    for name in ("NO_SUCH_VARIABLE", *PROXIES, *map(str.lower, PROXIES)):
+        monkeypatch.delenv(name, raising=False)
     said = []
     try:
         with open_source(uri, **({"open_timeout": 2.0} if "://127" in uri or "@127" in uri else {})) as source:
