@@ -96,12 +96,13 @@ class PatternProducer:
     def __init__(self, make: Callable[[], Recording], loop: bool) -> None:
         self._make, self._loop = make, loop
         self._pattern = make()  # so that what is wrong with it is said at once
+        self.fps = self._pattern.fps
         self._stop = threading.Event()
         self._due = 0.0
 
     def open(self, stop: threading.Event) -> Opened:
         self._stop, self._due = stop, time.monotonic()
-        return Opened("pattern", self._pattern.fps)
+        return Opened("pattern", self.fps)
 
     def read(self) -> Reading | None:
         frame = next(self._pattern, None)
@@ -111,7 +112,7 @@ class PatternProducer:
         if frame is None:
             raise Over("its pattern is over")
         self._stop.wait(max(0.0, self._due - time.monotonic()))
-        self._due = max(time.monotonic(), self._due + 1 / (self._pattern.fps or 30.0))
+        self._due = max(time.monotonic(), self._due + 1 / (self.fps or 30.0))
         return Reading(frame.image, label=frame.label)
 
     def close(self) -> None:
@@ -166,7 +167,8 @@ def open_form(address: Address, fps: float | None = None, **options: Any) -> Sou
         return _recorded(address, name, given, fps)
     loop = switch(given.pop("loop", False), "loop")
     patience, given = split_patience(given)
-    return LiveSource(address, PatternProducer(lambda: _recorded(address, name, given, fps), loop), patience=patience)
+    producer = PatternProducer(lambda: _recorded(address, name, given, fps), loop)
+    return LiveSource(address, producer, fps=producer.fps, patience=patience)
 
 
 def _recorded(address: Address, name: str, given: dict[str, Any], fps: float | None) -> Recording:

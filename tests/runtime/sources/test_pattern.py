@@ -156,6 +156,7 @@ def test_script() -> None:
 def test_a_live_pattern_keeps_its_rate_and_drops_what_is_not_taken() -> None:
     begun = time.monotonic()
     with open_source("pattern://bars?size=64x48&fps=50&frames=20&live=1") as source:
+        assert source.fps == 50
         frames = []
         for frame in source:
             frames.append(frame)
