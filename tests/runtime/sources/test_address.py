@@ -124,7 +124,6 @@ URIS = [
 
 
 @pytest.mark.parametrize("uri", URIS)
-@pytest.mark.usefixtures("leakless")
 def test_credentials_are_in_no_error_and_no_repr(uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("cv2")
     for name in ("NO_SUCH_VARIABLE", *PROXIES, *map(str.lower, PROXIES)):
