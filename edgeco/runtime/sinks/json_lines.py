@@ -1,4 +1,4 @@
-"""Where the records of a run go."""
+"""Records as lines of JSON, in a file or on standard output."""
 
 from __future__ import annotations
 
@@ -8,17 +8,12 @@ import os
 import sys
 from collections.abc import Mapping
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 
 from edgeco.errors import WriteError
-
-
-class Sink(Protocol):
-    """Takes one record per frame, in order."""
-
-    def write(self, record: Mapping[str, Any]) -> None: ...
+from edgeco.runtime.sinks.base import Delivery
 
 
 class JsonLines:
@@ -39,6 +34,8 @@ class JsonLines:
         {"index":0,"valid":false}
     """
 
+    lossless = True
+
     def __init__(self, target: str | os.PathLike[str]) -> None:
         self.lines = 0
         """Whole lines written so far."""
@@ -53,6 +50,10 @@ class JsonLines:
             self._file = os.open(target, flags, 0o666)
         except (OSError, ValueError) as error:
             raise WriteError(f"{self._name}: cannot be opened for writing ({_reason(error)})") from error
+
+    def take(self, delivery: Delivery) -> None:
+        """Append a delivery's record."""
+        self.write(delivery.record)
 
     def write(self, record: Mapping[str, Any]) -> None:
         """Append one record. After a WriteError the sink takes no more."""
