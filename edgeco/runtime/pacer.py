@@ -22,7 +22,6 @@ import math
 from collections import Counter, deque
 from collections.abc import Mapping
 from dataclasses import dataclass
-from statistics import median
 from typing import Literal, get_args
 
 from edgeco.errors import SpecError
@@ -34,6 +33,8 @@ THRESHOLD = 1.0
 
 RATE, STAMP, CLOCK, GAP = "rate", "stamp", "clock", "gap"
 """Why: between two points of the grid; a stamp that does not rise; a clock that began anew; points were missed."""
+
+_COUNTED = ("stepped", "passed", "repeats", "gaps", "missed", "resets", RATE, STAMP, CLOCK)
 
 _FOLLOW = 0.02
 """Share of a frame's distance from its point by which the grid moves: follows a clock one percent off, not jitter."""
@@ -59,6 +60,8 @@ class Decision:
 
 
 _STEP = Decision(1)
+_BETWEEN = Decision(0, why=RATE)
+_NO_STAMP = Decision(0, why=STAMP)
 
 
 class Pacer:
@@ -89,13 +92,13 @@ class Pacer:
         self.gap = gap
         self.threshold = (math.inf if gap == "skip" else THRESHOLD) if threshold is None else threshold
         self._period = 1.0 / self.fps if self.fps else 0.0
-        self._counts: Counter[str] = Counter()
+        self._counts = Counter(dict.fromkeys(_COUNTED, 0))
         self.restart()
 
     @property
     def counts(self) -> Mapping[str, int]:
         """So far: ``stepped`` and ``passed`` frames, ``repeats`` beyond a frame's first step, ``gaps``, points
-        ``missed`` in them, ``resets``, and frames passed over or begun anew by why."""
+        ``missed`` in them, ``resets``, and under ``RATE``, ``STAMP`` and ``CLOCK`` the frames of these decisions."""
         return dict(self._counts)
 
     def restart(self) -> None:
@@ -103,16 +106,66 @@ class Pacer:
         self._due: float | None = None
         self._seen = -math.inf
         self._deltas: deque[float] = deque(maxlen=_DELTAS)
-        self._frames = 0
+        self._taken = 0
 
     def due(self, stamp: float) -> bool:
-        """Whether ``decide`` could step with a frame of this stamp, whatever else is decided before; changes nothing.
+        """Whether ``decide`` could yet step with a frame of this stamp; false is certain, and nothing is changed.
 
         May be called from another thread, to spare frames that are passed over their preprocessing.
         """
         due = self._due
-        return due is None or not self._period or stamp >= due - self._slack or stamp < self._seen
+        return due is None or not self._period or not self._seen <= stamp < due - self._period / 2
 
     def decide(self, stamp: float) -> Decision:
         """Take the next frame's stamp, in seconds, and say what to do with the frame."""
-        raise NotImplementedError
+        decision = self._decide(stamp) if self._period else _STEP
+        counts = self._counts
+        counts["stepped" if decision.times else "passed"] += 1
+        counts["repeats"] += max(0, decision.times - 1)
+        counts["gaps"] += decision.missed > 0
+        counts["missed"] += decision.missed
+        counts["resets"] += decision.reset
+        if decision.why and decision.why != GAP:
+            counts[decision.why] += 1
+        return decision
+
+    def _decide(self, stamp: float) -> Decision:
+        if not math.isfinite(stamp):
+            return _NO_STAMP
+        if self._due is None:
+            self._begin(stamp)
+            return _STEP
+        if stamp <= self._seen:
+            if self._seen - stamp <= THRESHOLD:
+                return _NO_STAMP
+            self._begin(stamp)
+            return Decision(1, math.isfinite(self.threshold), CLOCK)
+        self._deltas.append(stamp - self._seen)
+        self._seen = stamp
+        late = stamp - self._due
+        if late < -0.5 * min(self._period, _middle(self._deltas)):
+            return _BETWEEN
+        return self._take(stamp, late)
+
+    def _take(self, stamp: float, late: float) -> Decision:
+        """Step with a frame that is so late for its point, and move the grid on."""
+        period = self._period
+        missed = max(0, math.floor(late / period + 0.5))
+        if missed * period > self.threshold:
+            self._begin(stamp)
+            return Decision(1, True, GAP, missed)
+        # The grid begins where the first frame happens to lie: the first dozens count more than those after them.
+        follow = max(_FOLLOW, 1 / (self._taken + 1))
+        self._due = stamp - late + (missed + 1) * period + follow * (late - missed * period)
+        self._taken += 1
+        if not missed:
+            return _STEP
+        return Decision(1 + missed if self.gap == "repeat" else 1, False, GAP, missed)
+
+    def _begin(self, stamp: float) -> None:
+        self._deltas.clear()
+        self._seen, self._due, self._taken = stamp, stamp + self._period, 1
+
+
+def _middle(values: deque[float]) -> float:
+    return sorted(values)[len(values) // 2]
