@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-import importlib
-import importlib.util
 import pickle
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from edgeco.errors import ConversionError, SpecError, WeightsError
+from edgeco.named import find_callable, said
 from edgeco.spec import CARRIED
 
 ZOO = {
@@ -39,49 +36,11 @@ def find_factory(model: str) -> Any:
     target = ZOO.get(model, model)
     if target.endswith(".pt2"):
         return _program(Path(target))
-    place, separator, attribute = target.rpartition(":")
-    if not separator:
+    if ":" not in target:
         raise SpecError(
             f"{model!r} is no zoo network ({', '.join(ZOO)}); give package.module:factory or file.py:factory."
         )
-    module = _from_file(Path(place)) if place.endswith(".py") else _from_package(place)
-    factory = getattr(module, attribute, None)
-    if not callable(factory):
-        raise SpecError(
-            f"{place} has no callable named {attribute!r}; name the function or class that makes the network."
-        )
-    return factory
-
-
-def _from_package(name: str) -> Any:
-    try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        raise SpecError(
-            f"The module {name!r} cannot be imported ({error}); check its name and the Python path."
-        ) from error
-    except (Exception, SystemExit) as error:
-        raise ConversionError(f"The module {name!r} failed while it was imported: {_said(error)}.") from error
-
-
-def _from_file(path: Path) -> Any:
-    if not path.is_file():
-        raise SpecError(f"There is no file {path}; check the path before the colon.")
-    name = f"edgeco_user_{path.stem}_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:8]}"
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    folder = str(path.resolve().parent)
-    sys.path.insert(0, folder)  # a network's file imports its neighbours
-    try:
-        spec.loader.exec_module(module)
-    except (Exception, SystemExit) as error:  # a script without a main guard may well leave
-        sys.modules.pop(name, None)
-        raise ConversionError(f"{path} failed while it was imported: {_said(error)}.") from error
-    finally:
-        sys.path.remove(folder)
-    return module
+    return find_callable(target, "the function or class that makes the network", ConversionError)
 
 
 def _program(path: Path) -> Any:
@@ -89,7 +48,7 @@ def _program(path: Path) -> Any:
         try:
             saved = torch.export.load(path)
         except Exception as error:
-            raise ConversionError(f"{path} cannot be read as a saved torch.export program: {_said(error)}.") from error
+            raise ConversionError(f"{path} cannot be read as a saved torch.export program: {said(error)}.") from error
         _check_batch(path, saved)
         program = saved.module()
         for name in ("train", "eval"):  # they raise there; a saved program is what it is in either mode
@@ -137,7 +96,7 @@ def make_network(factory: Any, arguments: Mapping[str, Any]) -> nn.Module:
     except ConversionError:
         raise
     except (Exception, SystemExit) as error:
-        raise ConversionError(f"The factory {name} raised {_said(error)}.") from error
+        raise ConversionError(f"The factory {name} raised {said(error)}.") from error
     if not isinstance(net, nn.Module):
         raise ConversionError(f"The factory {name} made a {type(net).__name__}; it must return a torch.nn.Module.")
     return net
@@ -195,7 +154,7 @@ def _read_weights(path: Path, key: str | None) -> dict[str, Tensor]:
     except WeightsError:
         raise
     except Exception as error:
-        raise WeightsError(f"{path} cannot be read as a checkpoint: {_said(error)}.") from error
+        raise WeightsError(f"{path} cannot be read as a checkpoint: {said(error)}.") from error
     return _unnested(loaded, path, key)
 
 
@@ -210,8 +169,3 @@ def _unnested(loaded: Any, path: Path, key: str | None) -> dict[str, Tensor]:
     if not isinstance(loaded, Mapping) or not all(isinstance(v, Tensor) for v in loaded.values()):
         raise WeightsError(f"{path} holds no mapping from names to tensors; save the network's state_dict().")
     return dict(loaded)
-
-
-def _said(error: BaseException) -> str:
-    first = str(error).strip().split("\n", 1)[0].rstrip(".")
-    return f"{type(error).__name__}: {first}" if first else type(error).__name__

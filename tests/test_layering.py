@@ -14,7 +14,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "edgeco"
 
-BOTH = {"bundle", "devices", "errors", "files"}
+BOTH = {"bundle", "devices", "errors", "files", "named"}
 RUN = {"engines", "runtime"}
 FRONT = {"show", "command", "cli"}
 BUILD = {"graph", "continual", "export", "models", "train", "building", "factory", "spec"}
@@ -25,10 +25,11 @@ HEAVY_BUILD = {"torch", "onnx", "onnxscript"}
 MAY_USE: dict[str, set[str]] = {
     "errors": set(),
     "files": {"errors"},
+    "named": {"errors"},
     "bundle": {"files", "errors"},
     "devices": {"bundle", "files", "errors"},
     "engines": {"devices", "bundle", "files", "errors"},
-    "runtime": {"engines", "devices", "bundle", "files", "errors"},
+    "runtime": {"engines", "devices", "bundle", "files", "named", "errors"},
     "show": {"runtime", "engines", "devices", "bundle", "files", "errors", "command", "building"},
     "command": {"errors"},
     "cli": {"show", "command", "runtime", "engines", "devices", "bundle", "files", "errors", "building", "spec"},
@@ -36,7 +37,7 @@ MAY_USE: dict[str, set[str]] = {
     "continual": {"graph", "errors"},
     "models": {"errors"},
     "spec": {"bundle", "errors"},
-    "factory": {"models", "spec", "files", "errors"},
+    "factory": {"models", "spec", "files", "named", "errors"},
     "export": {"continual", "graph", "spec", "runtime", "engines", "bundle", "files", "errors"},
     "train": {"models", "runtime", "engines", "bundle", "files", "errors"},
     "building": {

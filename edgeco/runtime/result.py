@@ -68,9 +68,9 @@ class Result:
         answer = self.outputs[name]
         values = activate((answer if self.rows == 1 else answer[row]).astype(np.float64).ravel(), self.activation)
         best = np.argsort(-values, kind="stable")[:k]
-        return tuple(Score(int(index), self._label(int(index)), float(values[index])) for index in best)
+        return tuple(Score(int(index), self.name_of(int(index)), float(values[index])) for index in best)
 
-    def _label(self, index: int) -> str:
+    def name_of(self, index: int) -> str:
         labels = self.labels
         return labels[index] if labels is not None and index < len(labels) else str(index)
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
+import stat
 import sys
 from collections.abc import Mapping
 from types import TracebackType
@@ -12,8 +14,11 @@ from typing import Any
 
 import msgspec
 
-from edgeco.errors import WriteError
-from edgeco.runtime.sinks.base import Delivery
+from edgeco.errors import SpecError, WriteError
+from edgeco.runtime.sinks.base import Delivery, Keeps
+
+_STDOUT = "standard output"
+_MOST_KEPT = 10_000
 
 
 class JsonLines:
@@ -24,8 +29,12 @@ class JsonLines:
 
     Args:
         target: path of the file, or "-" for standard output.
+        rotate: bytes that a file must not exceed. The line that would not fit begins a new file; the full one is
+            renamed to ``target.1``, that to ``target.2`` and so on. A single longer line has a file to itself.
+        kept: full files that are kept.
 
     Raises:
+        SpecError: standard output, or what is no regular file, is to be rotated, or the numbers are not usable.
         WriteError: the file cannot be opened; from ``write``, a line cannot be written whole.
 
     Example:
@@ -34,22 +43,31 @@ class JsonLines:
         {"index":0,"valid":false}
     """
 
-    lossless = True
+    name = "jsonl"
+    keeps = Keeps.ALL
+    pictures = False
 
-    def __init__(self, target: str | os.PathLike[str]) -> None:
+    def __init__(self, target: str | os.PathLike[str], *, rotate: int | None = None, kept: int = 5) -> None:
         self.lines = 0
         """Whole lines written so far."""
-        self._name = "standard output" if target == "-" else os.fspath(target)
+        self._name = _STDOUT if target == "-" else os.fspath(target)
         self._file: int | None = None
         self._size = 0
         self._failed = self._closed = False
+        self._rotate, self._kept = rotate, kept
+        if rotate is not None and (rotate < 1 or not 0 <= kept <= _MOST_KEPT):
+            raise SpecError(f"rotation at {rotate} bytes keeping {kept}: give a size above 0, 0 to {_MOST_KEPT} files")
         if target == "-":
+            if rotate is not None:
+                raise SpecError("standard output cannot be rotated; write the lines to a file")
             return
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
         try:
-            self._file = os.open(target, flags, 0o666)
+            self._file = _open(self._name)
         except (OSError, ValueError) as error:
             raise WriteError(f"{self._name}: cannot be opened for writing ({_reason(error)})") from error
+        if rotate is not None and not stat.S_ISREG(os.fstat(self._file).st_mode):
+            self.close()
+            raise SpecError(f"{self._name}: no regular file, and so cannot be rotated")
 
     def take(self, delivery: Delivery) -> None:
         """Append a delivery's record."""
@@ -61,17 +79,32 @@ class JsonLines:
             raise WriteError(f"{self._name}: takes no more records, {self._counted()}")
         line = msgspec.json.encode(record) + b"\n"
         try:
-            if self._file is None:
+            if self._name == _STDOUT:
                 _write_stdout(line)
             else:
-                self._append(self._file, line)
+                assert self._file is not None
+                if self._rotate is not None and self._size and self._size + len(line) > self._rotate:
+                    self._turn(self._file)
+                self._append(line)
         except (OSError, ValueError) as error:
             self._failed = True
             raise WriteError(f"{self._name}: cannot be written ({_reason(error)}), {self._counted()}") from error
         self.lines += 1
 
-    def _append(self, file: int, line: bytes) -> None:
-        written = 0
+    def _turn(self, file: int) -> None:
+        """Begin a new file; the full ones move on by one name each."""
+        self._file = None
+        os.close(file)
+        for number in range(self._kept - 1, 0, -1):
+            with contextlib.suppress(FileNotFoundError):
+                os.replace(f"{self._name}.{number}", f"{self._name}.{number + 1}")
+        if self._kept:
+            os.replace(self._name, f"{self._name}.1")
+        self._file, self._size = _open(self._name), 0
+
+    def _append(self, line: bytes) -> None:
+        file, written = self._file, 0
+        assert file is not None
         try:
             while written < len(line):
                 written += os.write(file, line[written:])
@@ -105,9 +138,27 @@ class JsonLines:
         self.close()
 
 
+def _open(path: str) -> int:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
+    return os.open(path, flags, 0o666)
+
+
 def _write_stdout(line: bytes) -> None:
     sys.stdout.write(line.decode())
     sys.stdout.flush()
+
+
+def parse_rotation(text: str) -> tuple[int, int]:
+    """Bytes, and files kept, of text such as ``10MB`` or ``512k:3``; units are of 1000, five files are kept.
+
+    Raises:
+        SpecError: the text says something else.
+    """
+    match = re.fullmatch(r"(\d{1,12})\s*([kMG]?)B?(?::(\d{1,5}))?", text.strip())
+    if match is None:
+        raise SpecError(f"rotation {text!r}: give a size and how many full files are kept, as in 10MB:5")
+    size = int(match[1]) * {"": 1, "k": 1000, "M": 1000**2, "G": 1000**3}[match[2]]
+    return size, int(match[3] or 5)
 
 
 def _reason(error: Exception) -> str:
