@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import ExitStack
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import click
 
 from edgeco import __version__
-from edgeco.command import Group, stop_on_signal
+from edgeco.command import Group
 
 _Function = TypeVar("_Function", bound=Callable[..., object])
 
@@ -102,54 +101,32 @@ def build(
 
 @main.command()
 @_BUNDLE
-@click.option("--source", required=True, help="Video file, folder, glob or %06d pattern of images, or pattern://…")
+@click.option("--source", required=True, help="A camera, stream, video file, folder, sensor file or pattern://…")
 @click.option("--jsonl", metavar="PATH|-", help="Write one JSON line per frame; '-' is standard output.")
+@click.option("--rotate", metavar="SIZE[:KEPT]", help="Begin a new file at this size, as in 10MB:5.")
+@click.option("--save", metavar="VIDEO", help="Write a video with the answers drawn in (.mp4, .mkv or .avi).")
+@click.option("--show", is_flag=True, help="Show the pictures with the answers in a window; q ends the run.")
+@click.option("--fps", type=float, help="Rate the network is held to; the bundle's unless given; 0 is every frame.")
+@click.option("--gap", type=click.Choice(["skip", "repeat", "reset"]), default="skip", show_default=True)
+@click.option("--gap-threshold", type=float, metavar="SECONDS", help="A longer gap resets the network's state.")
+@click.option("--pre", metavar="MODULE:NAME", help="Makes of a frame what the network takes: a pose estimator, say.")
+@click.option("--smooth", metavar="mean=N,dwell=N", help="Smooth the answers: a moving mean, a least dwell.")
 @_engine_options
 @_PRECISION
+@click.option("--affinity", metavar="CPUS", help="Run on these processors only, as in 0,2-3.")
 @click.option("--frames", type=click.IntRange(min=1), help="End after as many frames.")
 @click.option("--top", type=click.IntRange(min=1), default=5, show_default=True, help="Classes named in a line.")
 @_JSON
-def run(
-    bundle: Path,
-    source: str,
-    jsonl: str | None,
-    engine: str,
-    threads: int | None,
-    precision: Literal["fp32", "fp16"] | None,
-    frames: int | None,
-    top: int,
-    as_json: bool,
-) -> None:
+def run(**options: Any) -> None:
     """Run BUNDLE over a source, frame by frame.
 
-    Prints the best class whenever it changes, and at the end what was done and how long each stage took. With
-    '--jsonl -' standard output holds the lines alone and the summary goes to standard error. Ctrl-C ends the run after
-    the frame in hand, with its summary.
+    Prints the best class whenever it changes, on a terminal also the figures of the moment, and at the end what was
+    done and how long each stage took. With '--jsonl -' standard output holds the lines alone and all else goes to
+    standard error. Ctrl-C or SIGTERM ends the run after the frames in hand, with its summary; twice, at once.
     """
-    from edgeco.command import refuse_overwriting
-    from edgeco.runtime.model import load
-    from edgeco.runtime.run import Run
-    from edgeco.runtime.sinks import JsonLines
-    from edgeco.runtime.sources import open_source
-    from edgeco.show.console import console, print_json, say
-    from edgeco.show.measures import Changes, show_run
+    from edgeco.show.run import RunOptions, run_bundle
 
-    refuse_overwriting(jsonl, bundle, source)
-    model = load(bundle, engine=engine, threads=threads, precision=precision, say=say)
-    lines_only = jsonl == "-"
-    out = console(stderr=lines_only)
-    with ExitStack() as stack:
-        opened = stack.enter_context(open_source(source))
-        watch = Changes(out) if model.labels is not None and not (as_json or lines_only) else None
-        sinks = [stack.enter_context(JsonLines(jsonl))] if jsonl is not None else []
-        work = Run(model, sinks, on_frame=watch, top=top)
-        try:
-            work.over(opened, frames, stack.enter_context(stop_on_signal()))
-        finally:
-            if as_json:
-                print_json(work.summary.to_json(), stderr=lines_only)
-            else:
-                show_run(work.summary, out, model.why)
+    run_bundle(RunOptions(**options))
 
 
 @main.command()

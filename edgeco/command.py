@@ -118,6 +118,31 @@ def stop_on_signal() -> Iterator[Callable[[], bool]]:
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
 
+def pin(cpus: str) -> None:
+    """Let this process, and the threads it starts from now on, run on some processors only.
+
+    Args:
+        cpus: numbers and ranges, as in ``0,2-3``.
+
+    Raises:
+        SpecError: the text names no processors, one that this process may not use, or the system cannot pin.
+    """
+    if not hasattr(os, "sched_setaffinity"):
+        raise SpecError("this system cannot pin a process to processors; leave --affinity away")
+    chosen: set[int] = set()
+    for part in cpus.split(","):
+        first, dash, last = part.strip().partition("-")
+        if not (first.isdecimal() and len(first) < 6 and (not dash or (last.isdecimal() and len(last) < 6))):
+            raise SpecError(f"affinity {cpus!r}: give processors by number, as in 0,2-3")
+        chosen.update(range(int(first), int(last or first) + 1))
+    allowed = os.sched_getaffinity(0)
+    if not chosen or not chosen <= allowed:
+        raise SpecError(
+            f"affinity {cpus!r}: this process may use the processors {', '.join(map(str, sorted(allowed)))}"
+        )
+    os.sched_setaffinity(0, chosen)
+
+
 def need_build_side() -> None:
     """Say in one sentence what to install where the build side is not there.
 

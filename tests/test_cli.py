@@ -107,7 +107,7 @@ def test_run_json(bundle: str) -> None:
     result = call("run", bundle, "--source", BARS, "--json")
     summary = json.loads(result.stdout)
     assert summary["frames"] == 6 and summary["ended"] == "source"
-    assert set(summary["stages"]) == {"read", "step", "deliver"}
+    assert set(summary["stages"]) == {"read", "prepare", "step", "deliver"}
     assert set(summary["stages"]["step"]) == {"count", "mean", "p50", "p90", "p99", "max"}
     both = call("run", bundle, "--source", BARS, "--json", "--jsonl", "-")
     assert len(both.stdout.splitlines()) == 6

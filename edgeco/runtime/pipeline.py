@@ -169,6 +169,10 @@ class Pipeline:
             raise self._error
         return True
 
+    def wait(self, timeout: float = PATIENCE) -> bool:
+        """Wait for the end as ``join`` does, without raising what ended it."""
+        return self._state is State.NEW or self._done.wait(timeout)
+
     def run(self, stop: Callable[[], bool] | None = None) -> Summary:
         """``start`` and ``join`` in one; raises what they raise.
 
@@ -183,7 +187,7 @@ class Pipeline:
         except BaseException:
             if not self._done.is_set():  # interrupted while it waited
                 self.abort()
-                self._done.wait(PATIENCE)
+                self.wait()
             raise
         return self.summary
 
@@ -221,7 +225,7 @@ class Pipeline:
         if kind is None:
             self.join()
         else:
-            self._done.wait(PATIENCE)
+            self.wait()
 
     def _guarded(self, body: Callable[[], None], before: Channel[Any] | None, after: Channel[Any] | None) -> None:
         """Run one stage. At its end, told first, the stage before it has nobody to give to, the one after no more."""

@@ -13,9 +13,9 @@ from edgeco.show.console import bytes_text, count_text, facts, milliseconds, pla
 if TYPE_CHECKING:
     from edgeco.engines.tensorrt.compilation import CompileReport
     from edgeco.runtime.bench import BenchReport
+    from edgeco.runtime.figures import Summary
     from edgeco.runtime.frame import Frame
     from edgeco.runtime.result import Result
-    from edgeco.runtime.run import Summary
     from edgeco.runtime.verify import VerifyReport
 
 ENDED = {
@@ -41,11 +41,24 @@ def show_run(summary: Summary, console: Console, why: str) -> None:
         "engine": why,
         "frames": f"{summary.frames} decoded, {summary.stepped} stepped, {summary.gaps} missing",
         "answers": f"{summary.valid} valid, {summary.warm} warm",
-        "time": f"{summary.seconds:.2f} s, {summary.fps:.1f} frames per second",
+        "pace": _pace(summary),
+        "dropped": ", ".join(f"{count} {cause}" for cause, count in summary.drops.items() if count),
+        "time": f"{summary.seconds:.2f} s, {summary.fps:.1f} frames per second, "
+        f"answers {summary.answers_per_second:.1f} per second with a jitter of {milliseconds(summary.jitter)} ms",
         "ended": ENDED.get(summary.ended, summary.ended),
     }
-    console.print(facts("Run", values))
+    for name, sink in summary.sinks.items():
+        if sink["dropped"] or sink["failed"]:
+            values[name] = f"{sink['taken']} taken, {sink['dropped']} dropped, {sink['failed']} failed"
+    console.print(facts("Run", {name: value for name, value in values.items() if value}))
     console.print(latencies(summary.stages))
+
+
+def _pace(summary: Summary) -> str:
+    """What the pacer did besides stepping once; nothing if that was all."""
+    texts = {"passed": "passed over", "repeats": "repeated", "missed": "missed", "resets": "resets"}
+    told = [f"{summary.pacer[key]} {text}" for key, text in texts.items() if summary.pacer.get(key)]
+    return ", ".join(told)
 
 
 class Changes:

@@ -1,0 +1,129 @@
+"""``edgeco run``: the pipeline from the command line's options, watched until it ends."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from rich.console import Console
+
+from edgeco.command import pin, refuse_overwriting, stop_on_signal
+from edgeco.runtime.model import Model, load
+from edgeco.runtime.pacer import Gap, Pacer
+from edgeco.runtime.pipeline import Pipeline
+from edgeco.runtime.pre import load_pre
+from edgeco.runtime.sinks import AnnotatedVideo, Callback, JsonLines, Keeps, Sink, Window, parse_rotation
+from edgeco.runtime.smoothing import parse_smoothing
+from edgeco.runtime.sources import Source, open_source
+from edgeco.show.console import console, print_json, say
+from edgeco.show.live import Board
+from edgeco.show.measures import Changes, show_run
+
+_LOOK = 0.25
+"""Seconds between two looks at the pipeline."""
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """What ``edgeco run`` was asked for, by the names of its options."""
+
+    bundle: Path
+    source: str
+    jsonl: str | None = None
+    rotate: str | None = None
+    save: str | None = None
+    show: bool = False
+    fps: float | None = None
+    gap: Gap = "skip"
+    gap_threshold: float | None = None
+    pre: str | None = None
+    smooth: str | None = None
+    frames: int | None = None
+    top: int = 5
+    engine: str = "auto"
+    threads: int | None = None
+    precision: Literal["fp32", "fp16"] | None = None
+    affinity: str | None = None
+    as_json: bool = False
+
+    @property
+    def lines_only(self) -> bool:
+        """Whether standard output holds the JSON lines alone."""
+        return self.jsonl == "-"
+
+
+def run_bundle(options: RunOptions) -> None:
+    """Run a bundle over a source until it ends, an error or a signal; tell what happened.
+
+    Raises:
+        EdgecoError: whatever the options, the bundle, the source, the network or a sink that must lose nothing raise.
+    """
+    for written in (options.jsonl, options.save):
+        refuse_overwriting(written, options.bundle, options.source)
+    if options.affinity is not None:
+        pin(options.affinity)
+    pre = load_pre(options.pre) if options.pre is not None else None
+    smooth = parse_smoothing(options.smooth) if options.smooth is not None else None
+    model = load(options.bundle, engine=options.engine, threads=options.threads, precision=options.precision, say=say)
+    fps = model.manifest.timeline.fps if options.fps is None else options.fps
+    pacer = Pacer(fps, options.gap, options.gap_threshold)
+    out = console(stderr=options.lines_only)
+    with ExitStack() as stack:
+        source = stack.enter_context(open_source(options.source))
+        asked: list[str] = []
+        sinks = _sinks(options, model, source, out, lambda: asked.append("window"))
+        pipeline = Pipeline(
+            model, source, sinks, pacer=pacer, pre=pre, smooth=smooth, top=options.top, frames=options.frames
+        )
+        signalled = stack.enter_context(stop_on_signal())
+        try:
+            _watch(
+                pipeline, lambda: bool(asked) or signalled(), out if out.is_terminal and not options.as_json else None
+            )
+        finally:
+            _tell(pipeline, options, out, model.why)
+
+
+def _sinks(options: RunOptions, model: Model, source: Source, out: Console, leave: Callable[[], object]) -> list[Sink]:
+    sinks: list[Sink] = []
+    if options.jsonl is not None:
+        size, kept = parse_rotation(options.rotate) if options.rotate is not None else (None, 0)
+        sinks.append(JsonLines(options.jsonl, rotate=size, kept=kept))
+    if options.save is not None:
+        sinks.append(AnnotatedVideo(options.save, source.fps))
+    if options.show:
+        sinks.append(Window(f"edgeco {model.manifest.name}", leave))
+    if model.labels is not None and not (options.as_json or options.lines_only):
+        sinks.append(Callback(Changes(out), Keeps.ALL, "terminal"))
+    return sinks
+
+
+def _watch(pipeline: Pipeline, stop: Callable[[], bool], terminal: Console | None) -> None:
+    """Wait for the end, passing on what asks for it; on a terminal with the figures of the moment."""
+    with ExitStack() as stack:
+        board = stack.enter_context(Board(terminal)) if terminal is not None else None
+        try:
+            pipeline.start()
+            while not pipeline.join(_LOOK):
+                if stop():
+                    pipeline.stop()
+                if board is not None:
+                    board.show(pipeline.status())
+        except BaseException:
+            pipeline.abort()
+            pipeline.wait()
+            raise
+
+
+def _tell(pipeline: Pipeline, options: RunOptions, out: Console, why: str) -> None:
+    summary = pipeline.summary
+    if options.as_json:
+        print_json(summary.to_json(), stderr=options.lines_only)
+    else:
+        show_run(summary, out, why)
+    for name, sink in summary.sinks.items():
+        if sink["failed"]:
+            say(f"{name} failed {sink['failed']} time{'s' if sink['failed'] > 1 else ''}, at last: {sink['error']}")
