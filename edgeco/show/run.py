@@ -119,11 +119,11 @@ def _watch(pipeline: Pipeline, stop: Callable[[], bool], terminal: Console | Non
 
 
 def _tell(pipeline: Pipeline, options: RunOptions, out: Console, why: str) -> None:
-    summary = pipeline.summary
+    summary, error = pipeline.summary, pipeline.status().error
     if options.as_json:
         print_json(summary.to_json(), stderr=options.lines_only)
     else:
         show_run(summary, out, why)
     for name, sink in summary.sinks.items():
-        if sink["failed"]:
+        if sink["failed"] and sink["error"] != error:
             say(f"{name} failed {sink['failed']} time{'s' if sink['failed'] > 1 else ''}, at last: {sink['error']}")

@@ -13,7 +13,6 @@ from rich.console import Console
 from edgeco.errors import BundleError
 from edgeco.runtime import demo
 from edgeco.runtime.demo import DemoFrame, DemoReport, load_demo, run_demo
-from edgeco.runtime.frame import Frame
 from edgeco.runtime.result import Result
 from edgeco.runtime.run import Summary
 from edgeco.runtime.sources.pattern import MOTIONS
@@ -30,9 +29,13 @@ class Oracle:
         self.why = "an oracle."
         self.manifest: Any = SimpleNamespace(
             name="oracle",
+            inputs=(SimpleNamespace(name="frame", kind="image"),),
             preprocessing=SimpleNamespace(size=(12, 16)),
             timeline=SimpleNamespace(receptive_field=FIELD, delay=delay, fps=20.0),
         )
+
+    def preprocessor(self) -> Any:
+        return lambda image: image
 
     def stream(self) -> Any:
         truths: list[str] = []
@@ -45,14 +48,14 @@ class Oracle:
             def __exit__(self, *_: object) -> None:
                 pass
 
-            def step(self, frame: Frame) -> Result:
-                assert frame.image.shape == (12, 16, 3)
-                truths.append(frame.label or "")
+            def step(self, image: np.ndarray) -> Result:
+                assert image.shape == (12, 16, 3)
+                truths.append(MOTIONS[len(truths) // max(30, 3 * FIELD)])
                 told = model.lie(truths[max(0, len(truths) - 1 - model.delay)])
                 scores = np.array([label == told for label in MOTIONS], np.float32)
                 step = len(truths) - 1
                 valid = step >= FIELD - 1
-                return Result({"y": scores}, valid, valid, frame.stamp, 0.0, step, 1, model.labels)
+                return Result({"y": scores}, valid, valid, None, 0.0, step, 1, model.labels)
 
         return Stream()
 
