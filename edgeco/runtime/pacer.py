@@ -38,8 +38,8 @@ _COUNTED = ("stepped", "passed", "repeats", "gaps", "missed", "resets", RATE, ST
 
 _FOLLOW = 0.02
 """Share of a frame's distance from its point by which the grid moves: follows a clock one percent off, not jitter."""
-_DELTAS = 9
-"""Distances between frames whose median is the source's own frame time."""
+_DELTAS = 8
+"""Earlier distances between frames whose median is the source's own frame time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,13 +108,20 @@ class Pacer:
         self._deltas: deque[float] = deque(maxlen=_DELTAS)
         self._taken = 0
 
-    def due(self, stamp: float) -> bool:
-        """Whether ``decide`` could yet step with a frame of this stamp; false is certain, and nothing is changed.
+    def due(self, stamp: float, *, ahead: bool = False) -> bool:
+        """Whether ``decide`` would step with a frame of this stamp; nothing is changed.
 
-        May be called from another thread, to spare frames that are passed over their preprocessing.
+        Args:
+            stamp: of the next frame, or of a later one.
+            ahead: frames before it may be undecided, and another thread may be deciding on them. True then means
+                "perhaps", and false is still certain.
         """
         due = self._due
-        return due is None or not self._period or not self._seen <= stamp < due - self._period / 2
+        if due is None or not self._period:
+            return True
+        if not self._seen < stamp:
+            return ahead or self._seen - stamp > THRESHOLD
+        return stamp >= due - (self._period / 2 if ahead else self._slack(stamp))
 
     def decide(self, stamp: float) -> Decision:
         """Take the next frame's stamp, in seconds, and say what to do with the frame."""
@@ -140,12 +147,16 @@ class Pacer:
                 return _NO_STAMP
             self._begin(stamp)
             return Decision(1, math.isfinite(self.threshold), CLOCK)
+        slack = self._slack(stamp)
         self._deltas.append(stamp - self._seen)
         self._seen = stamp
         late = stamp - self._due
-        if late < -0.5 * min(self._period, _middle(self._deltas)):
-            return _BETWEEN
-        return self._take(stamp, late)
+        return self._take(stamp, late) if late >= -slack else _BETWEEN
+
+    def _slack(self, stamp: float) -> float:
+        """How far before its point a frame of this stamp may lie: half of what usually lies between two frames."""
+        deltas = sorted((*self._deltas, stamp - self._seen))
+        return 0.5 * min(self._period, deltas[len(deltas) // 2])
 
     def _take(self, stamp: float, late: float) -> Decision:
         """Step with a frame that is so late for its point, and move the grid on."""
@@ -165,7 +176,3 @@ class Pacer:
     def _begin(self, stamp: float) -> None:
         self._deltas.clear()
         self._seen, self._due, self._taken = stamp, stamp + self._period, 1
-
-
-def _middle(values: deque[float]) -> float:
-    return sorted(values)[len(values) // 2]

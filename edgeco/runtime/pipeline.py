@@ -8,7 +8,7 @@
 Everything between two threads is bounded. A recording waits wherever the pipeline is slow, and loses nothing. A live
 source is read only as fast as its frames can be prepared, and of those that are ready only the newest waits for the
 step: what is stepped with is as young as it can be, and all that is dropped is counted. One stream belongs to the
-pipeline; the pacer decides on every frame just before it would be stepped with.
+pipeline; the pacer decides on every frame just before it would be stepped with, on a recording's as they are prepared.
 """
 
 from __future__ import annotations
@@ -257,7 +257,10 @@ class Pipeline:
                     self._ended = self._ended or "stopped"
                     return
                 frame = next(following, None) if following is not None else source.wait(_POLL)
-                if frame is not None or following is not None or source.state.final:
+                if frame is not None or following is not None:
+                    break
+                if source.state.final:  # also a source that failed since says so when it is asked again
+                    frame = source.wait(0)
                     break
             if frame is None:
                 self._ended = "source"
@@ -278,12 +281,17 @@ class Pipeline:
                 return
 
     def _prepared(self, frame: Frame) -> Item:
-        if not self.pacer.due(frame.stamp):
-            return Item(frame, why=RATE)
-        before = now()
-        value = self._prepare(frame)
-        self._figures.add("prepare", now() - before)
-        return Item(frame, value, "" if value is not None else NO_INPUT)
+        if self.pacer.due(frame.stamp, ahead=self.live):
+            before = now()
+            value = self._prepare(frame)
+            self._figures.add("prepare", now() - before)
+            item = Item(frame, value, "" if value is not None else NO_INPUT)
+        else:
+            item = Item(frame, why=RATE)
+        # Nothing of a recording is lost from here on, so the pacer may decide now, and knows more of the next frame.
+        if not self.live and item.why != NO_INPUT:
+            item.decision = self.pacer.decide(frame.stamp)
+        return item
 
     def _stepping(self) -> None:
         try:

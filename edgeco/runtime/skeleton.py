@@ -100,7 +100,8 @@ class Skeletons:
         people = [self._person_of(person) for person in found]
         fresh: Mask = np.zeros(self._shape[:2], np.bool_)
         for place, person in self._places(people, stamp):
-            fresh[place] = seen = person[:, 2] >= self._least
+            seen = person[:, 2] >= self._least
+            fresh[place] = seen
             self._held[place, seen] = person[seen]
         self._seen[fresh] = stamp
         somebody = fresh.any() or (self._person == "hold" and self._recent(stamp).any())
@@ -151,8 +152,8 @@ class Skeletons:
         """(persons, joints, 3) with every missing joint and person filled in."""
         filled = np.zeros(self._shape, np.float32)
         filled[fresh] = self._held[fresh]
-        there = fresh.any(axis=1)
-        held = self._recent(stamp) & ~fresh
+        there: Mask = np.any(fresh, axis=1)
+        held: Mask = np.logical_and(self._recent(stamp), ~fresh)
         for place in range(self._shape[0]):
             if there[place] and self._joint == "centre":
                 filled[place, ~fresh[place], :2] = filled[place, fresh[place], :2].mean(axis=0)

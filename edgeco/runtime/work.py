@@ -35,12 +35,14 @@ _NO_PICTURE.flags.writeable = False
 class Item:
     """A frame on its way to the network.
 
-    ``value`` is what the network takes, None where it is not to be stepped with; then ``why`` says why.
+    ``value`` is what the network takes, None where it is not to be stepped with; then ``why`` says why. ``decision``
+    is the pacer's, where it was asked already.
     """
 
     frame: Frame
     value: Any = None
     why: str = ""
+    decision: Decision | None = None
 
 
 @dataclass(slots=True)
@@ -109,7 +111,7 @@ class Stepper:
         frame = item.frame
         if item.value is None and item.why != RATE:
             return Outcome(frame, None, 0, item.why)
-        decision = self._pacer.decide(frame.stamp)
+        decision = item.decision or self._pacer.decide(frame.stamp)
         if item.value is None or not decision.times:
             return Outcome(frame, None, 0, decision.why or item.why)
         reset = self._reset(decision)

@@ -111,18 +111,21 @@ def test_without_a_rate_every_frame_is_stepped(fps: float | None) -> None:
 
 
 def test_what_is_not_due_is_never_stepped() -> None:
-    """``due`` is asked ahead of decisions, from another thread: it may err only towards yes."""
+    """Asked just before, ``due`` is exact; asked ahead of undecided frames it errs only towards yes."""
     rng = np.random.default_rng(11)
     for rate, network in itertools.product((30.0, 50.0, 120.0), (10.0, 24.0, 30.0)):
-        stamps = np.cumsum(rng.exponential(1 / rate, 2000)).tolist()
-        pacer = Pacer(network)
-        ahead = 3
-        told: dict[int, bool] = {}
-        for place, stamp in enumerate(stamps):
-            for coming in range(place, min(place + ahead, len(stamps))):
-                told[coming] = told.get(coming, True) and pacer.due(stamps[coming])
-            assert told[place] or not pacer.decide(stamp).times if not told[place] else pacer.decide(stamp) is not None
-        assert not all(told.values())
+        stamps = np.cumsum(rng.exponential(1 / rate, 2000))
+        stamps[700] -= 0.01
+        stamps[1000:1500] -= stamps[900]
+        pacer, told = Pacer(network), [True] * 2003
+        for place, stamp in enumerate(stamps.tolist()):
+            for coming in range(place, min(place + 3, len(stamps))):
+                told[coming] &= pacer.due(float(stamps[coming]), ahead=True)
+            exact = pacer.due(stamp)
+            stepped = pacer.decide(stamp).times > 0
+            assert exact == stepped
+            assert told[place] or not stepped
+        assert not all(told)
 
 
 @settings(max_examples=60, deadline=None)
