@@ -11,6 +11,7 @@ from typing import Literal
 from rich.console import Console
 
 from edgeco.command import pin, refuse_overwriting, stop_on_signal
+from edgeco.errors import SpecError
 from edgeco.runtime.model import Model, load
 from edgeco.runtime.pacer import Gap, Pacer
 from edgeco.runtime.pipeline import Pipeline
@@ -63,6 +64,8 @@ def run_bundle(options: RunOptions) -> None:
     """
     for written in (options.jsonl, options.save):
         refuse_overwriting(written, options.bundle, options.source)
+    if options.rotate is not None and options.jsonl is None:
+        raise SpecError("--rotate is for the lines of --jsonl; name their file too")
     if options.affinity is not None:
         pin(options.affinity)
     pre = load_pre(options.pre) if options.pre is not None else None
