@@ -15,12 +15,13 @@ ifneq ($(wildcard ../shared/data/.),)
 export EDGECO_TEST_DATA ?= $(abspath ../shared/data)
 endif
 
-.PHONY: help demo test test-full check format bench wheel clean
+.PHONY: help demo test test-full fuzz check format bench wheel clean
 
 help:
 	@echo "make demo       install, build the shipped network, run it on a scene whose camera motion is known"
 	@echo "make test       install, run the tests (under 10 minutes on 2 cores)"
 	@echo "make test-full  the slow tests too, and $(EXAMPLES) random networks"
+	@echo "make fuzz       100,000 damaged bundles, each opened or refused in one sentence"
 	@echo "make check      style and types"
 	@echo "make format     lay the code out as 'make check' wants it"
 	@echo "make bench      time the shipped network, and X3D-S against its clip network"
@@ -59,6 +60,9 @@ test: $(VENV)/.installed-dev
 
 test-full: $(VENV)/.installed-dev
 	OMP_NUM_THREADS=1 EDGECO_EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest -n $(JOBS)
+
+fuzz: $(VENV)/.installed-dev
+	$(BIN)/python tests/attacks/fuzz.py
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

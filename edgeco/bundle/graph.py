@@ -1,7 +1,8 @@
 """What a reader must know of an ONNX graph member, read from its protobuf bytes without the onnx package.
 
 Graph members are small: they hold structure and constants, no weights. A tensor that says its data lie in another
-file is refused wherever it stands, for an engine would follow that path.
+file is refused wherever it stands, for an engine would follow that path; so is an operator that is not ONNX's own, for
+one of those, ``EPContext``, holds or names a compiled engine, which is native code.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ _MESSAGES: dict[str, dict[int, str]] = {
     "input": {},
     "output": {},
 }
-_NODE_INPUT, _NODE_OUTPUT = 1, 2
+_NODE_INPUT, _NODE_OUTPUT, _NODE_DOMAIN = 1, 2, 7
+_OWN_DOMAINS = ("", "ai.onnx")
 _VALUE_NAME, _TENSOR_NAME = 1, 8
 _EXTERNAL_DATA, _DATA_LOCATION = 13, 14
 
@@ -60,7 +62,8 @@ def read_graph(member: memoryview, name: str) -> Graph:
         name: name of the member, for messages.
 
     Raises:
-        BundleError: too large, not protobuf, without a graph, with external data, or nested too deeply.
+        BundleError: too large, not protobuf, without a graph, with external data or foreign operators, or nested too
+            deeply.
     """
     if len(member) > MAX_GRAPH:
         raise BundleError(f"{name} has {len(member)} bytes; a graph member, which holds no weights, has {MAX_GRAPH}.")
@@ -86,6 +89,8 @@ def _walk(message: memoryview, kind: str, graph: Graph, depth: int, outermost: b
             _walk(entry.message, child, graph, depth + 1, inner, named and child not in ("training", "function"))
         elif kind == "tensor" and (entry.number == _EXTERNAL_DATA or (entry.number == _DATA_LOCATION and entry.value)):
             raise BundleError("a tensor's data lie in another file, which a bundle forbids")
+        elif kind == "node" and entry.number == _NODE_DOMAIN and (domain := _text(entry)) not in _OWN_DOMAINS:
+            raise BundleError(f"an operator is of the domain {shown(domain)}, and a bundle takes ONNX's own only")
         elif named:
             _note(entry, kind, graph, outermost)
     if kind == "node":
@@ -115,4 +120,4 @@ def _text(entry: Field) -> str:
     try:
         return str(entry.message, "utf-8")
     except UnicodeDecodeError:
-        raise BundleError(f"a tensor name, {shown(repr(bytes(entry.message)))}, is not UTF-8") from None
+        raise BundleError(f"a name, {shown(repr(bytes(entry.message)))}, is not UTF-8") from None

@@ -145,7 +145,7 @@ def _read_whole(path: str | os.PathLike[str]) -> bytes:
         if status.st_size > MAX_BUNDLE:
             raise BundleError(f"{path} has {status.st_size} bytes; a bundle has at most {MAX_BUNDLE}.")
         with open(path, "rb") as handle:
-            return handle.read(MAX_BUNDLE + 1)
+            return handle.read(status.st_size + 1)  # room for so much is taken at once, whatever is there
     except FileNotFoundError:
         raise BundleError(f"{path} does not exist; check the path, or make the bundle with `edgeco build`.") from None
     except OSError as error:

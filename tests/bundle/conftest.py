@@ -7,16 +7,11 @@ from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))  # toy_bundle is imported whatever import mode pytest runs in
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "helpers"))
 
-from toy_bundle import Toy, toy_manifest, toy_members
-
-from edgeco.bundle import write_bundle
+from toy_bundle import Toy, write_toy
 
 
 @pytest.fixture
 def toy(tmp_path: Path) -> Toy:
-    manifest, members = toy_manifest(), toy_members()
-    path = tmp_path / "toy.edgeco"
-    write_bundle(path, manifest, members)
-    return Toy(path, manifest, members)
+    return write_toy(tmp_path / "toy.edgeco")

@@ -9,9 +9,10 @@ from typing import Any
 
 import msgspec
 import numpy as np
-import pytest
+from onnx_bytes import graph, model, node, value
 from safetensors.numpy import save
 
+from edgeco.bundle import write_bundle
 from edgeco.bundle.manifest import Costs, Golden, History, Input, Manifest, Output, Read, Timeline, Variant
 
 STEPS = 6
@@ -47,25 +48,13 @@ def toy_manifest(**changes: Any) -> Manifest:
     return msgspec.structs.replace(manifest, **changes)
 
 
-def toy_graph() -> bytes:
+def toy_graph(answers: tuple[str, ...] = ("score", "h000_new")) -> bytes:
     """The graph without its weight ``w``."""
-    pytest.importorskip("onnx", reason="graphs for tests are made with the onnx package")
-    from onnx import TensorProto, helper
-
-    def value(name: str) -> Any:
-        return helper.make_tensor_value_info(name, TensorProto.FLOAT, ["rows", WIDTH])
-
-    graph = helper.make_graph(
-        [
-            helper.make_node("Mul", ["frame", "w"], ["h000_new"]),
-            helper.make_node("Sum", ["h000_new", "h000_1", "h000_2"], ["score"]),
-        ],
-        "toy",
-        [value("frame"), value("h000_1"), value("h000_2")],
-        [value("score"), value("h000_new")],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9)
-    return bytes(model.SerializeToString())
+    shape = ("rows", WIDTH)
+    scaled = node("Mul", ["frame", "w"], ["h000_new"])
+    summed = node("Sum", ["h000_new", "h000_1", "h000_2"], ["score"])
+    taken = [value(name, shape) for name in ("frame", "h000_1", "h000_2")]
+    return model(graph([scaled, summed], taken, [value(name, shape) for name in answers]))
 
 
 def toy_members() -> dict[str, bytes]:
@@ -91,3 +80,10 @@ class Toy:
     @property
     def data(self) -> bytes:
         return self.path.read_bytes()
+
+
+def write_toy(path: Path) -> Toy:
+    """The toy bundle, written."""
+    manifest, members = toy_manifest(), toy_members()
+    write_bundle(path, manifest, members)
+    return Toy(path, manifest, members)
