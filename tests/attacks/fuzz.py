@@ -10,6 +10,7 @@ printable sentence.
 from __future__ import annotations
 
 import argparse
+import copy
 import hashlib
 import json
 import random
@@ -103,9 +104,9 @@ def manifest_values(rng: random.Random, toy: Toy, good: bytes) -> bytes:
                 case 0 if isinstance(target, dict):
                     target[rng.choice(("x", "name", "shape", "reads"))] = target.pop(key)
                 case 1 if isinstance(target, list):
-                    target.append(target[key])
+                    target.append(copy.deepcopy(target[key]))
                 case _:
-                    target[key] = rng.choice(VALUES)
+                    target[key] = copy.deepcopy(rng.choice(VALUES))
             break
     return pack(files | {"manifest.json": json.dumps(manifest).encode()})
 
