@@ -63,9 +63,7 @@ def decode_image(message: ImageMessage) -> Picture:
     """
     encoding = message.encoding
     if encoding not in ENCODINGS:
-        raise FrameError(
-            f"images of encoding {ascii(encoding[:40])} are not read; publish one of {', '.join(ENCODINGS)}"
-        )
+        raise FrameError(f"images of encoding {encoding[:40]!a} are not read; publish one of {', '.join(ENCODINGS)}")
     yuv = encoding in _YUV
     if yuv and message.is_bigendian:
         raise FrameError(f"a big-endian image of encoding {encoding} has no defined order of bytes; publish bgr8")
@@ -87,9 +85,8 @@ def _rows(message: ImageMessage, channels: int) -> Picture:
     if height < 1 or width < 1:
         raise FrameError(f"an image of {width}x{height} pixels holds no picture")
     if step < width * channels:
-        raise FrameError(
-            f"an image of {width} pixels a row in {message.encoding} needs a step of {width * channels} bytes, not {step}"
-        )
+        least = width * channels
+        raise FrameError(f"{width} pixels a row in {message.encoding} take a step of {least} bytes or more, not {step}")
     data = np.frombuffer(message.data, np.uint8)
     needed = step * (height - 1) + width * channels
     if data.size < needed:
@@ -97,9 +94,7 @@ def _rows(message: ImageMessage, channels: int) -> Picture:
             f"an image of {width}x{height} pixels in {message.encoding} with a step of {step} has at least {needed} "
             f"bytes; this one has {data.size}"
         )
-    return np.lib.stride_tricks.as_strided(
-        data, (height, width, channels), (step, channels, 1), writeable=False
-    )
+    return np.lib.stride_tricks.as_strided(data, (height, width, channels), (step, channels, 1), writeable=False)
 
 
 def decode_compressed(message: CompressedMessage) -> Picture:

@@ -17,14 +17,19 @@ from typing import Any
 import numpy as np
 
 from edgeco.errors import EdgecoError, FrameError, SourceError, SpecError
+from edgeco.named import said
+from edgeco.runtime.frame import Frame
 from edgeco.runtime.pacer import CLOCK, STAMP, Pacer
+from edgeco.runtime.pre import Prepare
 from edgeco.runtime.result import Result
 from edgeco.runtime.stream import Stream
 from edgeco.runtime.timing import Percentiles
+from edgeco.runtime.work import ASKED, BUSY, NO_INPUT
 
 IDLE, RUNNING, FAILED = "idle", "running", "failed"
-BUSY, UNREADABLE = "busy", "unreadable"
-"""Why a message is not stepped with, besides the pacer's reasons: a newer one replaced it; it could not be decoded."""
+UNREADABLE, UNDELIVERED, STOPPED = "unreadable", "undelivered", "stopped"
+"""Why a message is not stepped with, besides ``BUSY`` (a newer one replaced it), ``NO_INPUT`` (``prepare`` gave None)
+and the pacer's reasons: it could not be decoded; the worker was stopped before it took it."""
 
 BACK = 1.0
 """Seconds: stamps that go back further mean another recording, and the state is reset; nearer ones are passed over."""
@@ -32,9 +37,11 @@ BACK = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the network said of a message: the message, its result, and how often it was stepped with."""
+    """What the network said of a message: the message, its stamp in nanoseconds, the result, and how often it was
+    stepped with."""
 
     message: Any
+    stamp: int
     result: Result
     stepped: int
 
@@ -85,7 +92,8 @@ class Worker:
 
     Args:
         stream: of one row; the caller closes it after ``stop``.
-        decode: from a message to what ``Stream.step`` takes; called in the worker's thread.
+        decode: from a message to a picture or an array; called in the worker's thread.
+        prepare: from a frame of it to what the network takes, or None where it holds nothing, as ``preparer`` makes it.
         deliver: called with every valid answer, in the worker's thread.
         pacer: decides by the stamps; one of its own.
         clock: nanoseconds now on the clock of the stamps, which may be simulated.
@@ -93,7 +101,7 @@ class Worker:
 
     Example::
 
-        worker = Worker(stream, decode_image, publish, Pacer(12.5), clock=lambda: node.get_clock().now().nanoseconds)
+        worker = Worker(model.stream(), decode_image, preparer(model), publish, Pacer(12.5))
         worker.start()
         worker.offer(message, stamp)      # from a callback; returns at once
     """
@@ -101,14 +109,16 @@ class Worker:
     def __init__(
         self,
         stream: Stream,
-        decode: Callable[[Any], Any],
+        decode: Callable[[Any], np.ndarray[Any, np.dtype[Any]]],
+        prepare: Prepare,
         deliver: Callable[[Answer], None],
         pacer: Pacer,
         *,
         clock: Callable[[], int] = time.time_ns,
         say: Callable[[str], None] = lambda text: None,
     ) -> None:
-        self._stream, self._decode, self._deliver, self._pacer = stream, decode, deliver, pacer
+        self._stream, self._decode, self._prepare = stream, decode, prepare
+        self._deliver, self._pacer = deliver, pacer
         self._clock, self._say = clock, say
         self._slot: tuple[Any, int] | None = None
         self._changed = threading.Condition()
@@ -148,7 +158,7 @@ class Worker:
             self._stopping = True
             if self._slot is not None:
                 self._slot = None
-                self._drops["stopped"] += 1
+                self._drops[STOPPED] += 1
             self._changed.notify()
         thread.join()
         self._thread = None
@@ -189,7 +199,10 @@ class Worker:
                 times[name] = {key: getattr(report, key) for key in ("p50", "p99", "max")} if report.count else {}
             return WorkerStatus(
                 self._state,
-                *(self._counts[name] for name in ("received", "stepped", "valid", "warm")),
+                self._counts["received"],
+                self._counts["stepped"],
+                self._counts["valid"],
+                self._counts["warm"],
                 dict(self._drops),
                 dict(self._resets),
                 time.monotonic() - self._heard,
@@ -211,9 +224,9 @@ class Worker:
             try:
                 self._take(message, stamp)
             except (FrameError, SourceError) as error:
-                self._unreadable(str(error))
+                self._complain(UNREADABLE, str(error))
             except Exception as error:
-                self._fail(str(error) if isinstance(error, EdgecoError) else f"{type(error).__name__}: {error}")
+                self._fail(str(error) if isinstance(error, EdgecoError) else said(error))
                 return
 
     def _take(self, message: Any, stamp: int) -> None:
@@ -226,8 +239,12 @@ class Worker:
             self._drop(decision.why)
             return
         before = time.perf_counter()
-        value = self._decode(message)
-        why = why or (decision.why if decision.reset else "") or ("asked" if self._asked else "")
+        frame = Frame(self._decode(message), stamp * 1e-9, "ros", self._counts["received"] - 1)
+        value = self._prepare(frame)
+        if value is None:
+            self._drop(NO_INPUT)
+            return
+        why = why or (decision.why if decision.reset else "") or (ASKED if self._asked else "")
         if why:
             self._asked = False
             self._stream.reset()
@@ -235,7 +252,14 @@ class Worker:
             result = self._stream.step(value)
         self._note(result, why, time.perf_counter() - before, (self._clock() - stamp) * 1e-9)
         if result.valid:
-            self._deliver(Answer(message, result, decision.times))
+            self._hand_over(Answer(message, stamp, result, decision.times))
+
+    def _hand_over(self, answer: Answer) -> None:
+        """Deliver; what goes wrong there is not the network's, which goes on."""
+        try:
+            self._deliver(answer)
+        except Exception as error:
+            self._complain(UNDELIVERED, f"an answer could not be delivered ({said(error)})")
 
     def _out_of_order(self, stamp: int) -> str:
         """``CLOCK`` where the stamps began anew, as a bag that is played again, ``STAMP`` where this one is stale."""
@@ -263,11 +287,13 @@ class Worker:
         with self._changed:
             self._drops[cause] += 1
 
-    def _unreadable(self, text: str) -> None:
+    def _complain(self, cause: str, text: str) -> None:
+        """Count what goes on happening, and say it when it begins."""
         with self._changed:
-            self._drops[UNREADABLE] += 1
-            new = not self._unreadable_now or text != self._error
-            self._unreadable_now, self._error = True, text
+            self._drops[cause] += 1
+            new = text != self._error
+            self._error = text
+            self._unreadable_now = self._unreadable_now or cause == UNREADABLE
         if new:
             self._say(text)
 
@@ -275,8 +301,3 @@ class Worker:
         with self._changed:
             self._state, self._error, self._slot = FAILED, text, None
         self._say(text)
-
-
-def prepared(prepare: Callable[[np.ndarray[Any, np.dtype[np.uint8]]], Any], decode: Callable[[Any], Any]) -> Any:
-    """Decode a message and prepare its picture for the network, as one function for ``Worker``."""
-    return lambda message: prepare(decode(message))

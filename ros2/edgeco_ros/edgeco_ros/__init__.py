@@ -1,0 +1,1 @@
+"""The node of ROS 2 around ``edgeco.runtime.ros2``."""
