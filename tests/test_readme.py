@@ -140,7 +140,15 @@ def test_what_it_asks_to_make_and_install_exists() -> None:
     assert mentioned <= TARGETS
 
 
-PAGES = ("README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md", "docs/index.md", "docs/devices.md")
+PAGES = (
+    "README.md",
+    "CONTRIBUTING.md",
+    "SECURITY.md",
+    "CHANGELOG.md",
+    "docs/index.md",
+    "docs/devices.md",
+    "docs/robots.md",
+)
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -1,8 +1,8 @@
 """As much of ROS 2 as the node uses, in one process: messages, rclpy, QoS, parameters, lifecycle, latched topics.
 
-Written after the published sources of rclpy (Humble to Jazzy) and the .msg files. What they check is checked here: types
-of fields, names and types of parameters, QoS of both ends, states from which a transition may start. Transitions swallow
-exceptions as rclpy's do.
+Written after the published sources of rclpy (Humble to Jazzy) and the .msg files. What they check is checked here:
+types of fields, names and types of parameters, QoS of both ends, states from which a transition may start. Transitions
+swallow exceptions as rclpy's do.
 """
 
 from __future__ import annotations

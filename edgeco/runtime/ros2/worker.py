@@ -29,7 +29,8 @@ from edgeco.runtime.work import ASKED, BUSY, NO_INPUT
 IDLE, RUNNING, FAILED = "idle", "running", "failed"
 UNREADABLE, UNDELIVERED, STOPPED = "unreadable", "undelivered", "stopped"
 """Why a message is not stepped with, besides ``BUSY`` (a newer one replaced it), ``NO_INPUT`` (``prepare`` gave None)
-and the pacer's reasons: it could not be decoded; the worker was stopped before it took it."""
+and the pacer's reasons: it could not be decoded, its answer could not be delivered, the worker was stopped before it
+took it."""
 
 BACK = 1.0
 """Seconds: stamps that go back further mean another recording, and the state is reset; nearer ones are passed over."""
@@ -250,9 +251,10 @@ class Worker:
             self._stream.reset()
         for _ in range(decision.times):
             result = self._stream.step(value)
-        self._note(result, why, time.perf_counter() - before, (self._clock() - stamp) * 1e-9)
+        seconds, age = time.perf_counter() - before, (self._clock() - stamp) * 1e-9
         if result.valid:
             self._hand_over(Answer(message, stamp, result, decision.times))
+        self._note(result, why, seconds, age)
 
     def _hand_over(self, answer: Answer) -> None:
         """Deliver; what goes wrong there is not the network's, which goes on."""
