@@ -21,7 +21,6 @@ from edgeco.command import Group, one_line
 from edgeco.errors import ConversionError
 
 pytest.importorskip("onnxruntime", reason="networks are run by ONNX Runtime")
-pytest.importorskip("onnx", reason="networks for tests are made with the onnx package")
 
 sys.path.insert(0, str(Path(__file__).parent / "helpers"))
 

@@ -7,7 +7,9 @@ import types
 
 import numpy as np
 import pytest
-from onnx import TensorProto, helper
+from onnx_bytes import TYPES, graph, operation
+from onnx_bytes import model as model_of
+from onnx_bytes import value as value_of
 from stepnets import history, stepnet
 
 from edgeco.engines import open_engine
@@ -133,9 +135,8 @@ def test_names_shapes_and_types_must_fit(engine: OnnxRuntimeEngine, side: int) -
 
 
 def unknown_operator() -> bytes:
-    value = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in "ab"]
-    graph = helper.make_graph([helper.make_node("Nothing", ["a"], ["b"])], "g", value[:1], value[1:])
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9).SerializeToString()
+    nothing = operation("Nothing", ["a"], ["b"])
+    return model_of(graph([nothing], [value_of("a", (1,))], [value_of("b", (1,))]), opset=17)
 
 
 @pytest.mark.parametrize("model", [b"", b"no model", unknown_operator(), NET.onnx[: len(NET.onnx) // 2]])
@@ -147,18 +148,9 @@ def test_a_refused_graph_is_one_sentence(model: bytes) -> None:
 
 
 def test_a_failing_run_is_one_sentence() -> None:
-    node = helper.make_node("Reshape", ["a", "shape"], ["b"])
-    graph = helper.make_graph(
-        [node, helper.make_node("Cast", ["a"], ["shape"], to=TensorProto.INT64)],
-        "g",
-        [helper.make_tensor_value_info("a", TensorProto.FLOAT, [1])],
-        [helper.make_tensor_value_info("b", TensorProto.FLOAT, [1])],
-    )
-    graph.node.reverse()
-    opset = [helper.make_opsetid("", 17)]
-    engine = OnnxRuntimeEngine(
-        helper.make_model(graph, opset_imports=opset, ir_version=9).SerializeToString(), threads=1
-    )
+    nodes = [operation("Cast", ["a"], ["shape"], to=TYPES["int64"]), operation("Reshape", ["a", "shape"], ["b"])]
+    made = model_of(graph(nodes, [value_of("a", (1,))], [value_of("b", (1,))]), opset=17)
+    engine = OnnxRuntimeEngine(made, threads=1)
     inputs = {"a": engine.memory.allocate((1,), "float32", 1)}
     outputs = {"b": engine.memory.allocate((1,), "float32")}
     binding = engine.bind(inputs, outputs)

@@ -12,6 +12,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 from running import EXAMPLES, NETWORK, environment
+from stepnets import mixed, write_stepnet
 from toy_bundle import toy_manifest, toy_members
 
 from edgeco.bundle import open_bundle, write_bundle
@@ -65,9 +66,6 @@ def test_it_would_notice_a_wrong_past(reader: ModuleType) -> None:
 
 
 def test_all_four_storages_in_one_network(reader: ModuleType, tmp_path: Path) -> None:
-    pytest.importorskip("onnx")
-    from stepnets import mixed, write_stepnet
-
     path = write_stepnet(tmp_path / "net.edgeco", mixed())
     storages = {history.storage for history in open_bundle(path).manifest.histories}
     assert storages == {"slots", "ring", "mirror", "carry"}

@@ -5,11 +5,16 @@ Field numbers are those of onnx.proto. Repeated fields are given as sequences of
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
 
 from edgeco.bundle.protobuf import head, integer
 
 FLOAT = 1
+TYPES = {"float32": FLOAT, "uint8": 2, "int8": 3, "int32": 6, "int64": 7, "float16": 10}
+"""ONNX's number of a type, by numpy's name."""
 EXTERNAL = 1
 """A tensor's data_location where its data lie in another file."""
 
@@ -44,6 +49,24 @@ def whole(name: str, value: int) -> bytes:
     return texts(1, [name]) + integer(3, value) + integer(20, 2)
 
 
+def operation(op: str, inputs: Iterable[str], outputs: Iterable[str], **attributes: int | Sequence[int]) -> bytes:
+    """A node whose attributes are integers, none below zero, or lists of them."""
+    made = [
+        whole(name, value)
+        if isinstance(value, int)
+        else texts(1, [name]) + b"".join(integer(8, entry) for entry in value) + integer(20, 7)
+        for name, value in attributes.items()
+    ]
+    return node(op, inputs, outputs, made)
+
+
+def constant(name: str, value: Any) -> bytes:
+    """A tensor that holds an array."""
+    array = np.asarray(value)
+    dims = b"".join(integer(1, size) for size in array.shape)
+    return dims + integer(2, TYPES[str(array.dtype)]) + texts(8, [name]) + message(9, array.tobytes())
+
+
 def tensor(
     name: str, shape: Iterable[int], raw: bytes = b"", location: int = 0, places: Iterable[tuple[str, str]] = ()
 ) -> bytes:
@@ -54,10 +77,10 @@ def tensor(
     return dims + integer(2, FLOAT) + texts(8, [name]) + data + outside + (integer(14, location) if location else b"")
 
 
-def value(name: str, shape: Iterable[int | str]) -> bytes:
-    """A float32 input or output; a text in its shape is a symbolic axis."""
+def value(name: str, shape: Iterable[int | str], dtype: str = "float32") -> bytes:
+    """An input or output; a text in its shape is a symbolic axis."""
     axes = many(1, (integer(1, size) if isinstance(size, int) else texts(2, [size]) for size in shape))
-    return texts(1, [name]) + message(2, message(1, integer(1, FLOAT) + message(2, axes)))
+    return texts(1, [name]) + message(2, message(1, integer(1, TYPES[dtype]) + message(2, axes)))
 
 
 def graph(
@@ -74,3 +97,8 @@ def graph(
 
 def model(main: bytes, opset: int = 20, ir_version: int = 9) -> bytes:
     return integer(1, ir_version) + message(7, main) + message(8, integer(2, opset))
+
+
+def weighted(bare: bytes, *weights: bytes) -> bytes:
+    """A model with further initializers: concatenated messages merge."""
+    return bare + message(7, many(5, weights))

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
-from onnx import TensorProto, helper, numpy_helper
+from onnx_bytes import TYPES, constant, graph, model, operation, value
 from safetensors.numpy import save
 
 from edgeco.bundle import write_bundle
@@ -58,22 +58,15 @@ def picture_manifest(**changes: Any) -> Manifest:
 
 
 def _graph() -> bytes:
-    make = helper.make_tensor_value_info
     nodes = [
-        helper.make_node("Cast", ["frame"], ["float"], to=TensorProto.FLOAT),
-        helper.make_node("ReduceMean", ["float", "axes"], ["mean"], keepdims=0),
-        helper.make_node("Mul", ["mean", "gain"], ["h000_new"]),
-        helper.make_node("Add", ["h000_new", "h000_1"], ["colour"]),
+        operation("Cast", ["frame"], ["float"], to=TYPES["float32"]),
+        operation("ReduceMean", ["float", "axes"], ["mean"], keepdims=0),
+        operation("Mul", ["mean", "gain"], ["h000_new"]),
+        operation("Add", ["h000_new", "h000_1"], ["colour"]),
     ]
-    inputs = [
-        make("frame", TensorProto.UINT8, ["rows", HEIGHT, WIDTH, 3]),
-        make("h000_1", TensorProto.FLOAT, ["rows", 3]),
-    ]
-    outputs = [make("colour", TensorProto.FLOAT, ["rows", 3]), make("h000_new", TensorProto.FLOAT, ["rows", 3])]
-    axes = numpy_helper.from_array(np.array([1, 2], np.int64), "axes")
-    graph = helper.make_graph(nodes, "mean", inputs, outputs, [axes])
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9)
-    return bytes(model.SerializeToString())
+    inputs = [value("frame", ("rows", HEIGHT, WIDTH, 3), "uint8"), value("h000_1", ("rows", 3))]
+    outputs = [value("colour", ("rows", 3)), value("h000_new", ("rows", 3))]
+    return model(graph(nodes, inputs, outputs, [constant("axes", np.array([1, 2]))], name="mean"))
 
 
 def write_picturenet(path: Path, *, wrong: bool = False, **changes: Any) -> Path:

@@ -14,17 +14,11 @@ from typing import Any
 
 import numpy as np
 import safetensors.numpy
-from onnx import ModelProto, TensorProto, helper, numpy_helper
+from onnx_bytes import TYPES, constant, graph, model, operation, value, weighted
 
 from edgeco.bundle.manifest import Costs, Golden, History, Input, Manifest, Output, Read, Timeline, Variant
 
 GAIN = 3
-TYPES = {
-    "float32": TensorProto.FLOAT,
-    "float16": TensorProto.FLOAT16,
-    "int8": TensorProto.INT8,
-    "uint8": TensorProto.UINT8,
-}
 
 
 def history(
@@ -62,11 +56,12 @@ class StepNet:
     """
 
     manifest: Manifest
-    model: ModelProto
+    model: bytes
+    """The graph without its only weight."""
 
     @property
     def onnx(self) -> bytes:
-        return self.model.SerializeToString()
+        return weighted(self.model, constant("gain", np.float32(GAIN)))
 
     @property
     def features(self) -> int:
@@ -108,21 +103,20 @@ def _seen(record: History, past: list[np.ndarray]) -> np.ndarray:
 def stepnet(*histories: History, valid_from: int = 0, receptive_field: int = 4, name: str = "net") -> StepNet:
     """A network over these histories."""
     features = max(record.rows_per_stream * math.prod(record.shape) for record in histories)
-    nodes, outputs, inputs = [], [], [_value("x", ("rows", features), "float32")]
-    constants = [numpy_helper.from_array(np.float32(GAIN), "gain")]
+    nodes, outputs, inputs = [], [], [value("x", ("rows", features))]
+    constants: list[bytes] = []
     answers = []
     for number, record in enumerate(histories):
-        made, shape = _history_nodes(number, record, constants)
-        nodes += made
+        own, shape = _history_nodes(number, record, constants)
+        nodes += own
         # Axes of one name must be of one size: ONNX Runtime reuses memory on the strength of it.
         rows = "rows" if record.rows_per_stream == 1 else f"rows_by_{record.rows_per_stream}"
         element = (rows, *record.shape)
         block = (record.depth, *element) if record.storage in ("ring", "mirror") else element
-        inputs += [_value(read.name, block, record.dtype) for read in record.reads]
-        outputs += [_value(f"y{number}", ("rows", *shape), "float32"), _value(record.write, element, record.dtype)]
+        inputs += [value(read.name, block, record.dtype) for read in record.reads]
+        outputs += [value(f"y{number}", ("rows", *shape)), value(record.write, element, record.dtype)]
         answers.append(Output(name=f"y{number}", shape=shape, dtype="float32", valid_from=valid_from, delay=0))
-    graph = helper.make_graph(nodes, name, inputs, outputs, constants)
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    made = model(graph(nodes, inputs, outputs, constants, name=name), opset=17)
     period = math.lcm(*(record.buffers for record in histories if record.storage == "slots"), 1)
     manifest = Manifest(
         schema_version=1,
@@ -143,7 +137,7 @@ def stepnet(*histories: History, valid_from: int = 0, receptive_field: int = 4, 
         costs=Costs(parameters=1, clip_macs=400, step_macs=100, state_bytes=1),
         members={},
     )
-    return StepNet(manifest, model)
+    return StepNet(manifest, made)
 
 
 def mixed(**fields: Any) -> StepNet:
@@ -160,16 +154,11 @@ def mixed(**fields: Any) -> StepNet:
 
 def members(net: StepNet) -> dict[str, bytes]:
     """What goes into a bundle: the graph without its weight, the weight, golden frames and answers."""
-    bare = ModelProto()
-    bare.CopyFrom(net.model)
-    kept = [constant for constant in bare.graph.initializer if constant.name != "gain"]
-    del bare.graph.initializer[:]
-    bare.graph.initializer.extend(kept)
     frames = net.frames(net.manifest.golden.steps)
     answers = net.oracle(frames)
     golden = {"frame.x": frames, **{f"answer.{name}": values for name, values in answers.items()}}
     return {
-        "graphs/fp32.onnx": bare.SerializeToString(),
+        "graphs/fp32.onnx": net.model,
         "weights.safetensors": safetensors.numpy.save({"gain": np.array(GAIN, np.float32)}),
         "golden.safetensors": safetensors.numpy.save(golden),
     }
@@ -184,17 +173,13 @@ def write_stepnet(path: Path, net: StepNet, **changes: bytes) -> Path:
     return path
 
 
-def _value(name: str, shape: Sequence[int | str], dtype: str) -> Any:
-    return helper.make_tensor_value_info(name, TYPES[dtype], list(shape))
-
-
-def _history_nodes(number: int, record: History, constants: list[Any]) -> tuple[list[Any], tuple[int, ...]]:
+def _history_nodes(number: int, record: History, constants: list[bytes]) -> tuple[list[bytes], tuple[int, ...]]:
     """Nodes that write one history and show what was read of it, and the shape of the latter for one row."""
     own, size = f"n{number}_", math.prod(record.shape)
     taken = record.rows_per_stream * size
     depth = {"slots": len(record.reads), "ring": 3}.get(record.storage, record.depth)
     shape = (record.rows_per_stream, depth, *record.shape)
-    for name, value in (
+    for name, held in (
         ("zero", [0]),
         ("end", [taken]),
         ("axis", [1]),
@@ -202,9 +187,9 @@ def _history_nodes(number: int, record: History, constants: list[Any]) -> tuple[
         ("shown", [-1, *shape]),
         ("first", [0]),
     ):
-        constants.append(numpy_helper.from_array(np.array(value, np.int64), own + name))
-    constants.append(numpy_helper.from_array(np.float32(number), own + "number"))
-    node = helper.make_node
+        constants.append(constant(own + name, np.array(held, np.int64)))
+    constants.append(constant(own + "number", np.float32(number)))
+    node = operation
     nodes = [
         node("Slice", ["x", own + "zero", own + "end", own + "axis"], [own + "taken"]),
         node("Reshape", [own + "taken", own + "element"], [own + "framed"]),
@@ -212,13 +197,13 @@ def _history_nodes(number: int, record: History, constants: list[Any]) -> tuple[
         node("Add", [own + "scaled", own + "number"], [own + "value"]),
     ]
     for read in record.reads:
-        nodes.append(node("Cast", [read.name], [read.name + "_f"], to=TensorProto.FLOAT))
+        nodes.append(node("Cast", [read.name], [read.name + "_f"], to=TYPES["float32"]))
     reads = [read.name + "_f" for read in record.reads]
-    value = own + "value"
+    written = own + "value"
     if record.storage == "carry":
-        nodes.append(node("Add", [value, reads[0]], [own + "sum"]))
-        value = own + "sum"
-    nodes.append(node("Cast", [value], [record.write], to=TYPES[record.dtype]))
+        nodes.append(node("Add", [written, reads[0]], [own + "sum"]))
+        written = own + "sum"
+    nodes.append(node("Cast", [written], [record.write], to=TYPES[record.dtype]))
     if record.storage == "ring":
         nodes += [
             node("ReduceSum", [reads[0], own + "first"], [own + "a"], keepdims=0),

@@ -19,7 +19,6 @@ from edgeco.runtime.sinks import Delivery, JsonLines, Keeps
 from edgeco.runtime.sources import open_source
 
 pytest.importorskip("onnxruntime", reason="networks are run by ONNX Runtime")
-pytest.importorskip("onnx", reason="networks for tests are made with the onnx package")
 
 from picturenet import HEIGHT, LABELS, WIDTH, write_picturenet
 from stepnets import history, stepnet, write_stepnet

@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
+from onnx_bytes import value
 from picturenet import HEIGHT, WIDTH, write_picturenet
 from stepnets import StepNet, history, mixed, stepnet, write_stepnet
 
@@ -272,10 +273,10 @@ def test_loading_refuses_what_is_not_there(tmp_path: Path) -> None:
 
 
 def test_a_graph_of_another_network_is_refused(tmp_path: Path) -> None:
-    other = mixed(valid_from=3, receptive_field=6).model
-    for value in other.graph.input:
-        if value.name == "h003_mirror_past":
-            value.type.tensor_type.shape.dim[0].dim_value = 4
-    graph = StepNet(NET.manifest, other)
+    net = mixed(valid_from=3, receptive_field=6)
+    (past,) = [entry for entry in net.manifest.histories if entry.storage == "mirror"]
+    right, wrong = (value(past.reads[0].name, (depth, "rows", *past.shape), past.dtype) for depth in (past.depth, 4))
+    assert right in net.model and past.depth != 4
+    graph = StepNet(NET.manifest, net.model.replace(right, wrong))
     with pytest.raises(BundleError, match=r"not of one build|refuses"):
         load(write_stepnet(tmp_path / "net.edgeco", graph), threads=1).stream()
