@@ -15,13 +15,14 @@ ifneq ($(wildcard ../shared/data/.),)
 export EDGECO_TEST_DATA ?= $(abspath ../shared/data)
 endif
 
-.PHONY: help demo test test-full fuzz check format bench wheel clean
+.PHONY: help demo test test-full fuzz runtime-check check format bench wheel clean
 
 help:
 	@echo "make demo       install, build the shipped network, run it on a scene whose camera motion is known"
 	@echo "make test       install, run the tests (under 10 minutes on 2 cores)"
 	@echo "make test-full  the slow tests too, and $(EXAMPLES) random networks"
 	@echo "make fuzz       100,000 damaged bundles, each opened or refused in one sentence"
+	@echo "make runtime-check  edgeco alone in a bare environment: packages and megabytes counted, the run side's tests"
 	@echo "make check      style and types"
 	@echo "make format     lay the code out as 'make check' wants it"
 	@echo "make bench      time the shipped network, and X3D-S against its clip network"
@@ -63,6 +64,10 @@ test-full: $(VENV)/.installed-dev
 
 fuzz: $(VENV)/.installed-dev
 	$(BIN)/python tests/attacks/fuzz.py
+
+# It makes an environment of its own; for Python 3.10: make PYTHON=python3.10 PINS='numpy==1.26.4' runtime-check
+runtime-check:
+	$(PYTHON) benchmarks/install_size.py --python $(PYTHON) --jobs $(JOBS) $(PINS:%=--with %)
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
