@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from gpu_fixtures import Fake, compile_here, installed
-from onnx import TensorProto, helper, numpy_helper
 from stepnets import history as make
 from stepnets import mixed, stepnet
 
@@ -21,6 +20,8 @@ from edgeco.engines.tensorrt.graph_io import read_io
 from edgeco.engines.tensorrt.order import Options, Order, make_order, plan_key, quantises
 from edgeco.engines.tensorrt.plan import plan_version
 from edgeco.errors import EngineError
+
+onnx = pytest.importorskip("onnx", reason="the fake TensorRT reads graphs with the onnx package")
 
 NET = mixed()
 IO = read_io(NET.onnx)
@@ -232,12 +233,14 @@ def test_quantised_graphs_get_the_flag(version: str, monkeypatch: pytest.MonkeyP
     from edgeco.engines.tensorrt.api import find_tensorrt
     from edgeco.engines.tensorrt.build import build_plan
 
-    scale, zero = numpy_helper.from_array(np.float32(0.1), "s"), numpy_helper.from_array(np.int8(0), "z")
-    nodes = [helper.make_node("QuantizeLinear", ["a", "s", "z"], ["q"]),
-             helper.make_node("DequantizeLinear", ["q", "s", "z"], ["b"])]  # fmt: skip
-    value = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["rows", 2]) for name in "ab"]
-    graph = helper.make_graph(nodes, "q", value[:1], value[1:], [scale, zero])
-    onnx = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8).SerializeToString()
+    scale, zero = onnx.numpy_helper.from_array(np.float32(0.1), "s"), onnx.numpy_helper.from_array(np.int8(0), "z")
+    nodes = [onnx.helper.make_node("QuantizeLinear", ["a", "s", "z"], ["q"]),
+             onnx.helper.make_node("DequantizeLinear", ["q", "s", "z"], ["b"])]  # fmt: skip
+    value = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["rows", 2]) for name in "ab"]
+    graph = onnx.helper.make_graph(nodes, "q", value[:1], value[1:], [scale, zero])
+    onnx = onnx.helper.make_model(
+        graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8
+    ).SerializeToString()
     assert quantises(onnx) and not quantises(NET.onnx)
     made = make_order(onnx, read_io(onnx), 1, "fp32", False, frozenset(), Options(), 8 << 30)
     assert made.int8

@@ -14,6 +14,8 @@ from stepnets import StepNet, history, mixed, stepnet
 from edgeco.engines.session import Session
 from edgeco.errors import EngineError
 
+pytest.importorskip("onnx", reason="the fake TensorRT reads graphs with the onnx package")
+
 BACKENDS = ("cuda.bindings", "pycuda")
 
 
