@@ -97,6 +97,7 @@ def test_each_version_takes_its_path(
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
 ) -> None:
+    pytest.importorskip("onnx", reason="the fake TensorRT reads graphs with the onnx package")
     from gpu_fixtures import installed
 
     from edgeco.engines.tensorrt.api import find_tensorrt

@@ -238,16 +238,15 @@ def test_quantised_graphs_get_the_flag(version: str, monkeypatch: pytest.MonkeyP
              onnx.helper.make_node("DequantizeLinear", ["q", "s", "z"], ["b"])]  # fmt: skip
     value = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["rows", 2]) for name in "ab"]
     graph = onnx.helper.make_graph(nodes, "q", value[:1], value[1:], [scale, zero])
-    onnx = onnx.helper.make_model(
-        graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8
-    ).SerializeToString()
-    assert quantises(onnx) and not quantises(NET.onnx)
-    made = make_order(onnx, read_io(onnx), 1, "fp32", False, frozenset(), Options(), 8 << 30)
+    opset = [onnx.helper.make_opsetid("", 17)]
+    quantised = onnx.helper.make_model(graph, opset_imports=opset, ir_version=8).SerializeToString()
+    assert quantises(quantised) and not quantises(NET.onnx)
+    made = make_order(quantised, read_io(quantised), 1, "fp32", False, frozenset(), Options(), 8 << 30)
     assert made.int8
     with installed(monkeypatch, tmp_path, version), open_cuda():
         api = find_tensorrt()
-        assert plan_version(build_plan(api, onnx, made, b"", print, lambda: False).plan) == api.version
+        assert plan_version(build_plan(api, quantised, made, b"", print, lambda: False).plan) == api.version
         import msgspec
 
         with pytest.raises(EngineError, match="INT8 builder flag"):
-            build_plan(api, onnx, msgspec.structs.replace(made, int8=False), b"", print, lambda: False)
+            build_plan(api, quantised, msgspec.structs.replace(made, int8=False), b"", print, lambda: False)
