@@ -25,7 +25,7 @@ from edgeco.bundle.manifest import (
     Variant,
 )
 
-HEIGHT, WIDTH, STEPS = 6, 8, 5
+HEIGHT, WIDTH, STEPS = 8, 10, 5
 LABELS = ("red", "green", "blue")
 
 

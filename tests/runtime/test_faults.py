@@ -296,7 +296,7 @@ def process(*arguments: str, code: str = "from edgeco.cli import main; main()") 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_in_a_step(bundle: Path, tmp_path: Path, number: int) -> None:
     lines = tmp_path / "x.jsonl"
-    source = "pattern://bars?size=8x8&frames=1000000&fps=10"
+    source = "pattern://bars?size=10x8&frames=1000000&fps=10"
     ran = process("run", str(bundle), "--source", source, "--jsonl", str(lines), "--json", code=IN_A_STEP)
     assert ran.stdout is not None
     assert ran.stdout.readline() == b"in a step\n"
@@ -310,7 +310,7 @@ def test_a_signal_in_a_step(bundle: Path, tmp_path: Path, number: int) -> None:
 
 def test_two_signals_leave_at_once(bundle: Path, tmp_path: Path) -> None:
     lines = tmp_path / "x.jsonl"
-    source = "pattern://bars?size=8x8&frames=1000000&fps=10"
+    source = "pattern://bars?size=10x8&frames=1000000&fps=10"
     ran = process("run", str(bundle), "--source", source, "--jsonl", str(lines), code=IN_A_STEP)
     assert ran.stdout is not None
     ran.stdout.readline()
@@ -334,7 +334,7 @@ def test_a_full_disk_while_lines_are_written(bundle: Path, tmp_path: Path) -> No
     """As with a disk quota: the file ends with a whole line, the run with an error, and the summary is told."""
     pytest.importorskip("resource", reason="file size limits are a feature of Unix")
     lines = tmp_path / "x.jsonl"
-    source = "pattern://bars?size=8x8&frames=1000000&fps=10"
+    source = "pattern://bars?size=10x8&frames=1000000&fps=10"
     ran = process("run", str(bundle), "--source", source, "--jsonl", str(lines), code=LIMITED)
     out, error = ran.communicate(timeout=60)
     written = indexes(lines)
