@@ -23,6 +23,7 @@ def test_two_thousand_mutations(tmp_path: Path) -> None:
 
 
 @hypothesis.given(st.binary(max_size=200))
+@hypothesis.settings(deadline=None)
 def test_random_bytes(tmp_path_factory: pytest.TempPathFactory, data: bytes) -> None:
     path = tmp_path_factory.getbasetemp() / "random.edgeco"
     path.write_bytes(data)
