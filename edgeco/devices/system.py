@@ -42,6 +42,15 @@ def read_text(path: Path) -> str | None:
         return None
 
 
+def read_number(path: Path) -> int | None:
+    """A whole number in a file of the system; None if it cannot be read or is none."""
+    text = read_text(path)
+    try:
+        return int(text) if text is not None else None
+    except ValueError:
+        return None
+
+
 def device_tree(root: Path, name: str) -> list[str]:
     """The texts of a property of the device tree's root: ``model``, ``compatible``."""
     text = read_text(root / "proc/device-tree" / name) or read_text(root / "sys/firmware/devicetree/base" / name)
@@ -96,11 +105,23 @@ def power_mode(root: Path) -> PowerMode | None:
 
 def gpu_clock(root: Path) -> tuple[int, int] | None:
     """Present and greatest clock of a Jetson's GPU in Hz."""
-    for folder in sorted((root / "sys/class/devfreq").glob("*gpu*")):
-        now, most = (read_text(folder / name) for name in ("cur_freq", "max_freq"))
-        if now and most and now.isdigit() and most.isdigit():
-            return int(now), int(most)
+    for folder in gpu_folders(root):
+        now, most = (read_number(folder / name) for name in ("cur_freq", "max_freq"))
+        if now is not None and most is not None:
+            return now, most
     return None
+
+
+_GPUS = re.compile(r"gpu|g[mpv]\d\d[a-z]|ga10b")
+
+
+def gpu_folders(root: Path) -> list[Path]:
+    """Where Linux keeps the clocks of a Jetson's GPU: ``17000000.gpu``, before JetPack 6 ``17000000.ga10b``.
+
+    Thor has one for its graphics clusters and one for video, ``gpu-gpc-0`` and ``gpu-nvd-0``, in this order.
+    """
+    folder = root / "sys/class/devfreq"
+    return sorted(path for path in folder.glob("*") if _GPUS.search(path.name)) if folder.is_dir() else []
 
 
 def containered(root: Path) -> bool:
