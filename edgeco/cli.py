@@ -15,6 +15,7 @@ _Function = TypeVar("_Function", bound=Callable[..., object])
 
 _BUNDLE = click.argument("bundle", type=click.Path(path_type=Path))
 _PRECISION = click.option("--precision", type=click.Choice(["fp32", "fp16"]), help="Of TensorRT; fp16 if it can be.")
+_ENERGY = "Seconds over which power is measured, where there is a sensor; 0: not."
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of tables.")
 
 
@@ -177,6 +178,7 @@ def inspect(bundle: Path, as_json: bool) -> None:
 @_PRECISION
 @click.option("--rows", type=click.IntRange(min=1), default=1, show_default=True, help="Streams in lock-step.")
 @click.option("--steps", type=click.IntRange(min=1), default=200, show_default=True, help="Steps that are timed.")
+@click.option("--energy", type=click.FloatRange(min=0), default=3, show_default=True, help=_ENERGY)
 @click.option("--estimate", is_flag=True, help="Run nothing: give the least time a step can take on a GPU.")
 @click.option("--device", metavar="NAME", help="The device to estimate for; this one if not given.")
 @click.option("--streams", type=click.IntRange(min=1), default=64, show_default=True, help="Most streams estimated.")
@@ -189,6 +191,7 @@ def bench(
     precision: Literal["fp32", "fp16"] | None,
     rows: int,
     steps: int,
+    energy: float,
     estimate: bool,
     device: str | None,
     streams: int,
@@ -217,7 +220,9 @@ def bench(
     from edgeco.runtime import bench as library
     from edgeco.show.measures import show_bench
 
-    report = library.bench(bundle, engine=engine, threads=threads, precision=precision, rows=rows, steps=steps, say=say)
+    report = library.bench(
+        bundle, engine=engine, threads=threads, precision=precision, rows=rows, steps=steps, energy=energy, say=say
+    )
     if as_json:
         print_json(report.to_json())
     else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -11,10 +12,12 @@ from typing import Any, Literal
 import numpy as np
 
 from edgeco.bundle import Bundle, open_bundle
+from edgeco.devices.telemetry import Telemetry, TelemetryReport, idle_power, not_measured, open_telemetry
 from edgeco.engines.selection import Options
 from edgeco.engines.session import Session
 from edgeco.errors import SpecError
 from edgeco.runtime.model import Model, load_bundle
+from edgeco.runtime.stream import Stream
 from edgeco.runtime.timing import Summary, now
 
 WARM_UP = 32
@@ -27,6 +30,7 @@ class BenchReport:
 
     ``step`` is a whole ``Stream.step`` with an array in hand (copy in, run, copies of the histories, copy out); ``run``
     is the engine alone over the same kind of buffers. ``overhead`` is the median of the differences of neighbours.
+    ``telemetry`` is of whole steps alone, done over and over after the timing, a frame of it being one of one stream.
     """
 
     bundle: str
@@ -44,6 +48,7 @@ class BenchReport:
     macs_per_second: float
     state_bytes: int
     peak_rss: int | None
+    telemetry: TelemetryReport
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -59,6 +64,8 @@ def bench(
     rows: int = 1,
     steps: int = 200,
     warm_up: int = WARM_UP,
+    energy: float = 0.0,
+    telemetry: Telemetry | None = None,
     say: Callable[[str], None] | None = None,
 ) -> BenchReport:
     """Load a bundle and time it on its own golden frames.
@@ -72,6 +79,8 @@ def bench(
         rows: streams in lock-step.
         steps: steps that are timed, after ``warm_up`` that are not.
         warm_up: steps before, enough to fill caches and to reach the processor's steady clock.
+        energy: seconds of steps that power is measured over, after as many idle ones up to two; 0 for no measurement.
+        telemetry: the device's sensors; opened here if None.
         say: called with what takes long.
 
     Raises:
@@ -79,7 +88,7 @@ def bench(
         BundleError: the bundle is damaged or foreign.
         EngineError: the engine is missing or refuses the graph.
     """
-    if steps < 1 or warm_up < 0:
+    if steps < 1 or warm_up < 0 or energy < 0:
         raise SpecError(f"bench needs at least 1 step and no negative warm-up, not {steps} and {warm_up}")
     start = now()
     opened = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
@@ -111,7 +120,34 @@ def bench(
             raw[index] = now() - before
             whole[index] = middle - start
             alone.advance()
-    return _report(model, opened, rows, load, first_step, whole * 1e-9, raw * 1e-9, alone.nbytes)
+        drawn = _energy(stream, frames, rows, energy, telemetry)
+    return _report(model, opened, rows, load, first_step, whole * 1e-9, raw * 1e-9, alone.nbytes, drawn)
+
+
+_IDLE = 2.0
+"""Seconds: the longest that idle power is measured."""
+_SETTLE = 0.2
+"""Seconds after the last step until threads that wait for work sleep."""
+
+
+def _energy(
+    stream: Stream, frames: Iterator[Frames], rows: int, seconds: float, telemetry: Telemetry | None
+) -> TelemetryReport:
+    """What the device's sensors say while whole steps are done for so long."""
+    if seconds <= 0:
+        return not_measured("it was not asked for")
+    with telemetry or open_telemetry() as sensors:
+        if sensors.sensors:
+            time.sleep(_SETTLE)
+        idle = idle_power(sensors, min(seconds, _IDLE))
+        done = 0
+        with sensors.meter() as meter:
+            # Without a sensor of power one look at temperatures and clocks under load is all there is to have.
+            end = now() + int((seconds if sensors.sensors else min(seconds, _SETTLE)) * 1e9)
+            while not done or now() < end:
+                stream.step(next(frames))
+                done += rows
+        return meter.report(done, idle)
 
 
 def _report(
@@ -123,6 +159,7 @@ def _report(
     whole: np.ndarray[Any, Any],
     raw: np.ndarray[Any, Any],
     state_bytes: int,
+    telemetry: TelemetryReport,
 ) -> BenchReport:
     macs = model.manifest.costs.step_macs
     step = _summary(whole)
@@ -142,6 +179,7 @@ def _report(
         macs_per_second=macs * rows / step.p50,
         state_bytes=state_bytes,
         peak_rss=peak_rss(),
+        telemetry=telemetry,
     )
 
 

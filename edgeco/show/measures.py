@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from edgeco.show.console import bytes_text, count_text, facts, milliseconds, plain, table
+from edgeco.show.telemetry import telemetry_facts
 
 if TYPE_CHECKING:
     from edgeco.engines.tensorrt.compilation import CompileReport
@@ -111,6 +112,7 @@ def show_bench(report: BenchReport, console: Console) -> None:
         "overhead": f"{milliseconds(report.overhead)} ms a step around the engine",
         "state": bytes_text(report.state_bytes),
         "peak memory": "unavailable" if report.peak_rss is None else bytes_text(report.peak_rss),
+        **telemetry_facts(report.telemetry),
     }
     console.print(facts("Bench", values))
     console.print(latencies({"whole step": report.step.to_json(), "engine alone": report.run.to_json()}))

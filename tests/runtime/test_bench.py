@@ -10,6 +10,7 @@ import pytest
 from picturenet import write_picturenet
 from stepnets import mixed, write_stepnet
 
+from edgeco.devices.telemetry import Telemetry
 from edgeco.engines.session import Session
 from edgeco.errors import SpecError
 from edgeco.runtime.bench import bench
@@ -22,6 +23,7 @@ NET = mixed(valid_from=3, receptive_field=6)
 def test_every_figure_is_there(tmp_path: Path, rows: int) -> None:
     path = write_stepnet(tmp_path / "net.edgeco", NET)
     report = bench(path, threads=1, rows=rows, steps=50, warm_up=5)
+    assert report.telemetry.unavailable == {"telemetry": "it was not asked for"}
     assert (report.engine, report.variant, report.threads, report.rows, report.steps) == (
         "onnxruntime",
         "fp32",
@@ -54,6 +56,37 @@ def test_the_engine_alone_goes_through_all_phases(tmp_path: Path) -> None:
 
 def test_pictures_too(tmp_path: Path) -> None:
     assert bench(write_picturenet(tmp_path / "pictures.edgeco"), threads=1, steps=3, warm_up=0, rows=2).steps == 3
+
+
+class Watts:
+    """A sensor that always says ten watts."""
+
+    name, covers = "stand-in", "board"
+
+    def watts(self) -> float:
+        return 10.0
+
+    def joules(self) -> None:
+        return None
+
+
+@pytest.mark.parametrize("rows", [1, 3])
+def test_energy_of_a_frame(tmp_path: Path, rows: int) -> None:
+    path = write_stepnet(tmp_path / "net.edgeco", NET)
+    report = bench(path, threads=1, rows=rows, steps=5, warm_up=0, energy=0.1, telemetry=Telemetry([Watts()]))
+    found = report.telemetry
+    (sensor,) = found.sensors
+    assert found.frames is not None and found.frames > rows and found.frames % rows == 0
+    assert sensor.watts == pytest.approx(10.0) and sensor.idle_watts == pytest.approx(10.0)
+    assert sensor.joules is not None and sensor.per_frame == pytest.approx(sensor.joules / found.frames)
+    assert sensor.above_idle_per_frame == pytest.approx(0.0, abs=1e-9)
+
+
+def test_energy_without_a_sensor_is_unavailable_and_takes_no_time(tmp_path: Path) -> None:
+    path = write_stepnet(tmp_path / "net.edgeco", NET)
+    report = bench(path, threads=1, steps=5, warm_up=0, energy=3600.0, telemetry=Telemetry([]))
+    assert report.telemetry.sensors == () and "no power sensor" in report.telemetry.unavailable["power"]
+    assert json.loads(json.dumps(report.to_json()))["telemetry"]["unavailable"]["power"]
 
 
 @pytest.mark.parametrize("wrong", [{"steps": 0}, {"warm_up": -1}, {"rows": 0}, {"variant": "none"}])
