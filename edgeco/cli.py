@@ -16,6 +16,7 @@ _Function = TypeVar("_Function", bound=Callable[..., object])
 _BUNDLE = click.argument("bundle", type=click.Path(path_type=Path))
 _PRECISION = click.option("--precision", type=click.Choice(["fp32", "fp16"]), help="Of TensorRT; fp16 if it can be.")
 _ENERGY = "Seconds over which power is measured, where there is a sensor; 0: not."
+_IDLE_POWER = "Measure power idle first, to tell the energy above it."
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of tables.")
 
 
@@ -115,6 +116,9 @@ def build(
 @_engine_options
 @_PRECISION
 @click.option("--affinity", metavar="CPUS", help="Run on these processors only, as in 0,2-3.")
+@click.option("--preview", type=click.IntRange(0, 65535), metavar="PORT", help="Show the run on a page; 0: any port.")
+@click.option("--preview-host", default="127.0.0.1", show_default=True, help="Another address asks for a token.")
+@click.option("--idle-power", type=click.FloatRange(0, 600), default=0, metavar="SECONDS", help=_IDLE_POWER)
 @click.option("--frames", type=click.IntRange(min=1), help="End after as many frames.")
 @click.option("--top", type=click.IntRange(min=1), default=5, show_default=True, help="Classes named in a line.")
 @_JSON

@@ -12,6 +12,7 @@ from edgeco.show.console import bytes_text, count_text, facts, milliseconds, pla
 from edgeco.show.telemetry import telemetry_facts
 
 if TYPE_CHECKING:
+    from edgeco.devices.telemetry import TelemetryReport
     from edgeco.engines.tensorrt.compilation import CompileReport
     from edgeco.runtime.bench import BenchReport
     from edgeco.runtime.figures import Summary
@@ -36,8 +37,8 @@ def latencies(stages: Mapping[str, Mapping[str, float]]) -> Table:
     return made
 
 
-def show_run(summary: Summary, console: Console, why: str) -> None:
-    """Print what a run did, and ``why`` it was this engine that did it."""
+def show_run(summary: Summary, console: Console, why: str, telemetry: TelemetryReport | None = None) -> None:
+    """Print what a run did, ``why`` it was this engine that did it, and what the device's sensors said."""
     values = {
         "engine": why,
         "frames": f"{summary.frames} decoded, {summary.stepped} stepped, {summary.gaps} missing",
@@ -51,6 +52,8 @@ def show_run(summary: Summary, console: Console, why: str) -> None:
     for name, sink in summary.sinks.items():
         if sink["dropped"] or sink["failed"]:
             values[name] = f"{sink['taken']} taken, {sink['dropped']} dropped, {sink['failed']} failed"
+    if telemetry is not None:
+        values |= telemetry_facts(telemetry)
     console.print(facts("Run", {name: value for name, value in values.items() if value}))
     console.print(latencies(summary.stages))
 

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from rich.console import Console
 
 from edgeco.command import pin, refuse_overwriting, stop_on_signal
+from edgeco.devices.telemetry import Telemetry, TelemetryReport, idle_power, open_telemetry
 from edgeco.errors import SpecError
 from edgeco.runtime.model import Model, load
 from edgeco.runtime.pacer import Gap, Pacer
-from edgeco.runtime.pipeline import Pipeline
+from edgeco.runtime.pipeline import Pipeline, Summary
 from edgeco.runtime.pre import load_pre
 from edgeco.runtime.sinks import AnnotatedVideo, Callback, JsonLines, Keeps, Sink, Window, parse_rotation
 from edgeco.runtime.smoothing import parse_smoothing
@@ -22,6 +24,9 @@ from edgeco.runtime.sources import Source, open_source
 from edgeco.show.console import console, print_json, say
 from edgeco.show.live import Board
 from edgeco.show.measures import Changes, show_run
+
+if TYPE_CHECKING:
+    from edgeco.runtime.preview import Preview
 
 _LOOK = 0.25
 """Seconds between two looks at the pipeline."""
@@ -48,6 +53,9 @@ class RunOptions:
     threads: int | None = None
     precision: Literal["fp32", "fp16"] | None = None
     affinity: str | None = None
+    preview: int | None = None
+    preview_host: str = "127.0.0.1"
+    idle_power: float = 0.0
     as_json: bool = False
 
     @property
@@ -75,19 +83,48 @@ def run_bundle(options: RunOptions) -> None:
     pacer = Pacer(fps, options.gap, options.gap_threshold)
     out = console(stderr=options.lines_only)
     with ExitStack() as stack:
+        telemetry = stack.enter_context(open_telemetry())
+        preview = _preview(options, model, telemetry)
+        if preview is not None:
+            stack.callback(preview.close)
+        idle = idle_power(telemetry, options.idle_power)
         source = stack.enter_context(open_source(options.source))
         asked: list[str] = []
         sinks = _sinks(options, model, source, out, lambda: asked.append("window"))
+        if preview is not None:
+            sinks.append(preview)
         pipeline = Pipeline(
             model, source, sinks, pacer=pacer, pre=pre, smooth=smooth, top=options.top, frames=options.frames
         )
+        if preview is not None:
+            preview.watch(pipeline)
         signalled = stack.enter_context(stop_on_signal())
+        meter = stack.enter_context(telemetry.meter())
         try:
             _watch(
                 pipeline, lambda: bool(asked) or signalled(), out if out.is_terminal and not options.as_json else None
             )
         finally:
-            _tell(pipeline, options, out, model.why)
+            summary = pipeline.summary
+            _tell(pipeline, summary, options, out, model.why, meter.report(summary.stepped, idle))
+
+
+def _preview(options: RunOptions, model: Model, telemetry: Telemetry) -> Preview | None:
+    """The preview, and its address on standard error; a token is shown on a terminal only, as anything else is kept."""
+    if options.preview is None:
+        return None
+    from edgeco.runtime.preview import Preview
+
+    if Preview.makes_token(options.preview_host) and not sys.stderr.isatty():
+        raise SpecError(
+            f"a preview on {options.preview_host} asks for a token, and a new one would be written into a log here: "
+            "set EDGECO_PREVIEW_TOKEN to one, or leave --preview-host and use ssh -L"
+        )
+    preview = Preview(options.preview, options.preview_host, title=model.manifest.name, telemetry=telemetry)
+    say(f"preview at {preview.link() if preview.made_token else preview.address}")
+    if preview.needs_token and not preview.made_token:
+        say("it asks for the token in EDGECO_PREVIEW_TOKEN: open the address with ?token=… once")
+    return preview
 
 
 def _sinks(options: RunOptions, model: Model, source: Source, out: Console, leave: Callable[[], object]) -> list[Sink]:
@@ -121,12 +158,14 @@ def _watch(pipeline: Pipeline, stop: Callable[[], bool], terminal: Console | Non
             raise
 
 
-def _tell(pipeline: Pipeline, options: RunOptions, out: Console, why: str) -> None:
-    summary, error = pipeline.summary, pipeline.status().error
+def _tell(
+    pipeline: Pipeline, summary: Summary, options: RunOptions, out: Console, why: str, telemetry: TelemetryReport
+) -> None:
+    error = pipeline.status().error
     if options.as_json:
-        print_json(summary.to_json(), stderr=options.lines_only)
+        print_json({**summary.to_json(), "telemetry": telemetry.to_json()}, stderr=options.lines_only)
     else:
-        show_run(summary, out, why)
+        show_run(summary, out, why, telemetry)
     for name, sink in summary.sinks.items():
         if sink["failed"] and sink["error"] != error:
             say(f"{name} failed {sink['failed']} time{'s' if sink['failed'] > 1 else ''}, at last: {sink['error']}")

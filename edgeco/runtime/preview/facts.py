@@ -53,9 +53,11 @@ def state_of(status: PipelineStatus | None) -> str:
     return "running" if status.is_warm else "warm-up"
 
 
-def status_facts(status: PipelineStatus | None, reading: Reading | None) -> dict[str, Any]:
-    """A snapshot for the page; times in seconds."""
+def status_facts(status: PipelineStatus | None, reading: Reading | None, *, over: bool = False) -> dict[str, Any]:
+    """A snapshot for the page; times in seconds. ``over``: the pipeline is letting go of its sinks."""
     state = state_of(status)
+    if over:  # the pipeline itself says so only after its sinks are closed
+        state = "failed" if status is not None and status.error is not None else "ended"
     facts: dict[str, Any] = {"state": state, "words": WORDS[state]}
     if reading is not None:
         facts["telemetry"] = _telemetry(reading)

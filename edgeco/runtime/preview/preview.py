@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import threading
 import time
 from types import TracebackType
@@ -10,10 +12,10 @@ from typing import Any
 from edgeco.devices.telemetry import Reading, Telemetry
 from edgeco.errors import SpecError
 from edgeco.runtime.preview.facts import Watched, status_facts
-from edgeco.runtime.preview.guard import Guard, choose_token, is_loopback
+from edgeco.runtime.preview.guard import TOKEN_VARIABLE, Guard, choose_token, is_loopback
 from edgeco.runtime.preview.metrics import exposition
 from edgeco.runtime.preview.server import Server
-from edgeco.runtime.sinks import Delivery
+from edgeco.runtime.sinks import Delivery, Keeps
 
 READING_PERIOD = 2.0
 """Seconds between readings of the device's sensors, taken only while somebody watches or asks for metrics."""
@@ -41,12 +43,12 @@ class Preview:
         with Preview(8080) as preview:
             pipeline = Pipeline(model, source, [preview])
             preview.watch(pipeline)
-            print(preview.address())
+            print(preview.address)
             pipeline.run()
     """
 
     name = "preview"
-    lossless = False
+    keeps = Keeps.NEWEST
 
     def __init__(
         self,
@@ -61,14 +63,22 @@ class Preview:
             raise SpecError(f"a port is a number from 0 to 65535, not {port}")
         self._host, self._title, self._telemetry = host, title, telemetry
         self._token = choose_token(host, token)
+        self.made_token = token is None and self.makes_token(host)
+        """Whether the token is new: nobody knows it yet."""
         self._watched: Watched | None = None
         self._reading: Reading | None = None
         self._read_at = 0.0
+        self._closing = False
         self._lock = threading.Lock()
         guard = Guard(self._token, is_loopback(host))
         self._server = Server(host, port, guard, self._facts, self._metrics, self._reset)
         assert self._server.hub is not None
         self._hub = self._server.hub
+
+    @staticmethod
+    def makes_token(host: str) -> bool:
+        """Whether a preview on this address needs a token and none is given by the environment."""
+        return not is_loopback(host) and not os.environ.get(TOKEN_VARIABLE)
 
     @property
     def port(self) -> int:
@@ -80,11 +90,15 @@ class Preview:
         """Whether a page must show a token."""
         return self._token is not None
 
+    @property
     def address(self) -> str:
-        """Where a browser finds it, with the token where there is one: show this once, and write it nowhere."""
-        host = {"0.0.0.0": "<this machine>", "::": "<this machine>"}.get(self._host, self._host)
-        host = f"[{host}]" if ":" in host else host
-        return f"http://{host}:{self.port}/" + (f"?token={self._token}" if self._token is not None else "")
+        """Where a browser finds it; without the token, so that it may be logged."""
+        host = socket.gethostname() if self._host in ("0.0.0.0", "::", "") else self._host
+        return f"http://{f'[{host}]' if ':' in host else host}:{self.port}/"
+
+    def link(self) -> str:
+        """The address with the token in it, where there is one: show it once on a terminal, and write it nowhere."""
+        return self.address + (f"?token={self._token}" if self._token is not None else "")
 
     def watch(self, pipeline: Watched) -> None:
         """Show this pipeline from now on."""
@@ -92,7 +106,8 @@ class Preview:
 
     def take(self, delivery: Delivery) -> None:
         """Show a delivery. Never waits for a page."""
-        self._hub.newest.put(delivery.frame)
+        if delivery.frame.image.size:  # a frame that was dropped for lack of time has no picture any more
+            self._hub.newest.put(delivery.frame)
         top = delivery.record.get("top")
         if top:
             self._hub.history.add(time.monotonic(), top)
@@ -109,6 +124,7 @@ class Preview:
 
     def close(self) -> None:
         """Show the last state, end all connections and stop listening; safe to call more than once."""
+        self._closing = True
         self._server.close()
 
     def __enter__(self) -> Preview:
@@ -121,7 +137,7 @@ class Preview:
 
     def _facts(self) -> dict[str, Any]:
         status = self._watched.status() if self._watched is not None else None
-        return {"title": self._title, **status_facts(status, self._read())}
+        return {"title": self._title, **status_facts(status, self._read(), over=self._closing)}
 
     def _metrics(self) -> str:
         return exposition(self._watched.status() if self._watched is not None else None, self._read())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import threading
 from collections.abc import Awaitable, Callable
 from importlib.resources import files
@@ -96,8 +97,10 @@ class Server:
         app.router.add_post("/reset", self._post_reset)
         for path in self._pages:
             app.router.add_get(path, self._get_page)
-        # No access log: an address may hold the token.
-        runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=2.0)
+        # No log of requests, also not of those that fail: an address may hold the token.
+        quiet = logging.Logger("edgeco.preview")
+        quiet.addHandler(logging.NullHandler())
+        runner = web.AppRunner(app, access_log=None, logger=quiet, handle_signals=False, shutdown_timeout=2.0)
         await runner.setup()
         try:
             await web.TCPSite(runner, self._host, self.port).start()

@@ -6,6 +6,13 @@ const GAP = 1.5;      // seconds without an answer that break a line
 const LINES = 8;      // as many as there are colours
 const RIBBON = 26;
 
+// The most that a class can have which is not among these shares: less than the least of them, and what they leave.
+function most(scores) {
+  let least = 1, left = 1;
+  for (const score of scores.values()) { least = Math.min(least, score); left -= score; }
+  return Math.max(0, Math.min(least, left));
+}
+
 export class Chart {
   constructor(canvas) {
     this.canvas = canvas;
@@ -120,8 +127,8 @@ export class Chart {
     pen.beginPath();
     let before = null;
     for (const [at, scores] of this.points) {
-      // A share that is not among the best is next to nothing; of other scores that cannot be said.
-      const score = scores.get(index) ?? (shares ? 0 : undefined);
+      // A share that is not among the best is drawn as high as it can be; of other scores nothing is known.
+      const score = scores.get(index) ?? (shares ? most(scores) : undefined);
       if (score === undefined) { before = null; continue; }
       if (before === null || at - before > GAP) pen.moveTo(x(at), y(score));
       else pen.lineTo(x(at), y(score));
