@@ -29,7 +29,6 @@ MAY_USE: dict[str, set[str]] = {
     "bundle": {"files", "errors"},
     "devices": {"bundle", "files", "errors"},
     "engines": {"devices", "bundle", "files", "errors"},
-    "engines": {"bundle", "files", "errors"},
     "runtime": {"engines", "devices", "bundle", "files", "named", "errors"},
     "show": {"runtime", "engines", "devices", "bundle", "files", "errors", "command", "building"},
     "command": {"errors"},
