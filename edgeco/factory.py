@@ -14,15 +14,8 @@ from torch import Tensor, nn
 
 from edgeco.errors import ConversionError, SpecError, WeightsError
 from edgeco.named import find_callable, said
+from edgeco.models.catalogue import NETWORKS, target_of
 from edgeco.spec import CARRIED
-
-ZOO = {
-    "camera-motion": "edgeco.models.camera_motion:camera_motion",
-    "x3d_xs": "edgeco.models.x3d:x3d_xs",
-    "x3d_s": "edgeco.models.x3d:x3d_s",
-    "x3d_m": "edgeco.models.x3d:x3d_m",
-    "x3d_l": "edgeco.models.x3d:x3d_l",
-}
 
 _NESTED = ("model_state", "state_dict", "model_state_dict", "model", "net")
 
@@ -33,12 +26,12 @@ def find_factory(model: str) -> Any:
     Raises:
         SpecError: there is no such file, module, factory or zoo network.
     """
-    target = ZOO.get(model, model)
+    target = target_of(model) or model
     if target.endswith(".pt2"):
         return _program(Path(target))
     if ":" not in target:
         raise SpecError(
-            f"{model!r} is no zoo network ({', '.join(ZOO)}); give package.module:factory or file.py:factory."
+            f"{model!r} is no zoo network ({', '.join(NETWORKS)}); give package.module:factory or file.py:factory."
         )
     return find_callable(target, "the function or class that makes the network", ConversionError)
 

@@ -31,7 +31,9 @@ class Layer:
 
 def _stage(out: int, *rest: tuple[int, int, int], stride: int = 2) -> tuple[Layer, ...]:
     """A stage of blocks, each (inner, taps, kernel); the first strides."""
-    return tuple(Layer(out, inner, taps, kernel, stride if i == 0 else 1) for i, (inner, taps, kernel) in enumerate(rest))
+    return tuple(
+        Layer(out, inner, taps, kernel, stride if i == 0 else 1) for i, (inner, taps, kernel) in enumerate(rest)
+    )
 
 
 @dataclass(frozen=True)
@@ -126,21 +128,18 @@ class Conv(nn.Module):
         return F.hardswish(x) if self.active else x
 
 
-class Depthwise(nn.Module):
+class Depthwise(Conv):
     """Over space, then back over time; the frames kept lie between the two."""
 
     def __init__(self, channels: int, layer: Layer) -> None:
-        super().__init__()
-        space = Conv(channels, channels, (layer.kernel, layer.kernel), layer.stride, channels)
-        self.space = space
-        self.conv_1 = space.conv_1
+        super().__init__(channels, channels, (layer.kernel, layer.kernel), layer.stride, channels)
         self.taps = layer.taps
         if layer.taps > 1:
             self.conv_2 = Conv(channels, channels, (layer.taps, 1), groups=channels).conv_1
 
-    def forward(self, x: Tensor, frames: int) -> Tensor:
+    def forward(self, x: Tensor, frames: int) -> Tensor:  # type: ignore[override]
         """(B T, C, H, W) to (B T, C, H / stride, W / stride)."""
-        x = self.space(x)
+        x = super().forward(x)
         if self.taps == 1:
             return x
         side = x.shape[2:]

@@ -24,19 +24,21 @@ class Form:
     """One member of the family: frames, side of a frame, and how far each convolution looks over time.
 
     Attributes:
-        taps: frames of the stem's convolution, then, for each stage, of its blocks in turn, over again.
+        stem: frames that the stem's convolution sees.
+        taps: for each stage, those of its blocks in turn, over again.
         halved: whether a pool behind the first stage keeps every second frame.
     """
 
     frames: int
     pixels: int
-    taps: tuple[int, tuple[int, ...], tuple[int, ...], tuple[int, ...], tuple[int, ...]]
+    stem: int
+    taps: tuple[tuple[int, ...], ...]
     halved: bool = False
     frame_stride: int = 8
 
 
-SLOW = Form(frames=8, pixels=256, taps=(1, (1,), (1,), (3,), (3,)))
-I3D = Form(frames=8, pixels=224, taps=(5, (3,), (3, 1), (3, 1), (1, 3)), halved=True)
+SLOW = Form(frames=8, pixels=256, stem=1, taps=((1,), (1,), (3,), (3,)))
+I3D = Form(frames=8, pixels=224, stem=5, taps=((3,), (3, 1), (3, 1), (1, 3)), halved=True)
 
 
 class Bottleneck(nn.Module):
@@ -143,11 +145,11 @@ class ResNet3d(nn.Module):
     ) -> None:
         super().__init__()
         self.s1 = nn.Module()
-        self.s1.add_module("pathway0_stem", Stem(width, form.taps[0]))
+        self.s1.add_module("pathway0_stem", Stem(width, form.stem))
         channels = width
         for i, depth in enumerate(depths):
             stage = nn.Module()
-            channels = add_stage(stage, 0, channels, width * 2**i, form.taps[i + 1], depth, 2 if i else 1)
+            channels = add_stage(stage, 0, channels, width * 2**i, form.taps[i], depth, 2 if i else 1)
             self.add_module(f"s{i + 2}", stage)
             if i == 0 and form.halved:
                 self.pathway0_pool = nn.MaxPool3d((2, 1, 1), (2, 1, 1))

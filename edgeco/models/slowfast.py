@@ -18,8 +18,8 @@ from edgeco.models.resnet3d import DEPTHS, MEAN, STD, Head, Stem, add_stage
 
 BETA = 8
 """The slow pathway's channels for each of the fast one's."""
-SLOW_TAPS = (1, (1,), (1,), (3,), (3,))
-FAST_TAPS = (5, (3,), (3,), (3,), (3,))
+SLOW_TAPS = (1, 1, 3, 3)
+FAST_STEM, FAST_TAPS = 5, (3, 3, 3, 3)
 
 
 @dataclass(frozen=True)
@@ -73,15 +73,15 @@ class SlowFast(nn.Module):
         self.alpha = form.alpha
         narrow = width // BETA
         self.s1 = nn.Module()
-        self.s1.add_module("pathway0_stem", Stem(width, SLOW_TAPS[0]))
-        self.s1.add_module("pathway1_stem", Stem(narrow, FAST_TAPS[0]))
+        self.s1.add_module("pathway0_stem", Stem(width, 1))
+        self.s1.add_module("pathway1_stem", Stem(narrow, FAST_STEM))
         self.s1_fuse = Fuse(narrow, form.taps, form.alpha)
         slow, fast = width + 2 * narrow, narrow
         for i, depth in enumerate(depths):
             stage, last = nn.Module(), i + 1 == len(depths)
             stride = 2 if i else 1
-            slow = add_stage(stage, 0, slow, width * 2**i, SLOW_TAPS[i + 1], depth, stride)  # type: ignore[arg-type]
-            fast = add_stage(stage, 1, fast, narrow * 2**i, FAST_TAPS[i + 1], depth, stride)  # type: ignore[arg-type]
+            slow = add_stage(stage, 0, slow, width * 2**i, (SLOW_TAPS[i],), depth, stride)
+            fast = add_stage(stage, 1, fast, narrow * 2**i, (FAST_TAPS[i],), depth, stride)
             self.add_module(f"s{i + 2}", stage)
             if not last:
                 self.add_module(f"s{i + 2}_fuse", Fuse(fast, form.taps, form.alpha))

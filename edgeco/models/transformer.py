@@ -1,4 +1,4 @@
-"""Transformers over feature vectors: online action detection (OadTR) and audio (Hedegaard et al., 2022, arXiv:2201.06268).
+"""Transformers over feature vectors: online action detection, audio (Hedegaard et al., 2022, arXiv:2201.06268).
 
 Tokens are numbered by positions that recycle, so that a token keeps its number in a stream. The answer is made of the
 newest token. One layer streams exactly; of several, each token of a deeper layer must see its window again, or the
@@ -19,7 +19,7 @@ OAD_FEATURES, AUDIO_FEATURES = 3072, 128
 
 
 class Layer(nn.Module):
-    """An encoder layer with norms behind its two parts; the projection into queries, keys and values has no bias.
+    """An encoder layer with norms behind its two parts; the projections to queries, keys and values have no bias.
 
     Args:
         width: of a token.
@@ -32,7 +32,8 @@ class Layer(nn.Module):
     def __init__(self, width: int, heads: int, inner: int, span: int | None, dropout: float = 0.1) -> None:
         super().__init__()
         self.heads, self.span = heads, span
-        self.project, self.out = nn.Linear(width, 3 * width, bias=False), nn.Linear(width, width)
+        self.query, self.key_value = nn.Linear(width, width, bias=False), nn.Linear(width, 2 * width, bias=False)
+        self.out = nn.Linear(width, width)
         self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
         self.linear1, self.linear2 = nn.Linear(width, inner), nn.Linear(inner, width)
         self.dropout = nn.Dropout(dropout)
@@ -44,8 +45,8 @@ class Layer(nn.Module):
         return self.norm2(x + self.dropout(y))  # type: ignore[no-any-return]
 
     def _attend(self, x: Tensor) -> Tensor:
-        split = (part.unflatten(2, (self.heads, -1)).transpose(1, 2) for part in self.project(x).chunk(3, 2))
-        query, key, value = split
+        projected = (self.query(x), *self.key_value(x).chunk(2, 2))
+        query, key, value = (part.unflatten(2, (self.heads, -1)).transpose(1, 2) for part in projected)
         mask = None
         if self.span is not None:
             places = torch.arange(x.shape[1], device=x.device)
@@ -126,6 +127,6 @@ def audio_transformer(classes: int = 10, features: int = AUDIO_FEATURES, width: 
 for _factory in (oad_b1, oad_b2, oad_deep):
     _factory.clip, _factory.fps = (OAD_TOKENS, OAD_FEATURES), 4.0  # type: ignore[attr-defined]
 audio_transformer.clip, audio_transformer.fps = (AUDIO_TOKENS, AUDIO_FEATURES), 4.0  # type: ignore[attr-defined]
-for _factory in (oad_b1, oad_b2, oad_deep, audio_transformer):  # type: ignore[assignment]
+for _factory in (oad_b1, oad_b2, oad_deep, audio_transformer):
     _factory.time_dim, _factory.input = 1, "array"  # type: ignore[attr-defined]
 oad_b2.exact = "interior"  # type: ignore[attr-defined]

@@ -5,6 +5,8 @@ The online form: the shift goes one way, so that nothing waits. Parameter names 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -56,13 +58,16 @@ class TsmMobileNetV2(nn.Module):
     Args:
         classes: classes told apart.
         consensus: return the mean of the frames' logits (B, classes), as training does.
+        rows: stages, as ``ROWS``.
     """
 
-    def __init__(self, classes: int = 27, consensus: bool = False) -> None:
+    def __init__(
+        self, classes: int = 27, consensus: bool = False, rows: Sequence[tuple[int, int, int, int]] = ROWS
+    ) -> None:
         super().__init__()
         self.features = nn.ModuleList([nn.Sequential(*_conv(3, 32, 3, 2), nn.ReLU6())])
         before = 32
-        for expansion, after, count, stride in ROWS:
+        for expansion, after, count, stride in rows:
             for i in range(count):
                 self.features.append(Block(before, after, stride if i == 0 else 1, expansion))
                 before = after
