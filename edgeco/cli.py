@@ -72,7 +72,7 @@ def build(
 ) -> None:
     """Build a bundle from an ordinary clip network.
 
-    MODEL is package.module:factory, file.py:factory, a zoo network (camera-motion, x3d_s, …), or a program saved by
+    MODEL is package.module:factory, file.py:factory, the name of a network ('edgeco models'), or a program saved by
     torch.export (.pt2). Fields come from the factory's attributes, then from --config, then from the flags.
     """
     from edgeco.command import need_build_side, refuse_overwriting
@@ -301,6 +301,24 @@ def devices(name: str | None, as_json: bool) -> None:
         print_json({"this": device.to_json(), "devices": msgspec.to_builtins(profiles())})
     else:
         show_devices(device, profiles(), console())
+
+
+@main.command()
+@_JSON
+def models(as_json: bool) -> None:
+    """List the networks that 'edgeco build' knows by name.
+
+    What each takes, what one answer rests on, and what a clip and a step cost. Only camera-motion comes with weights;
+    for the others give 'edgeco build' a checkpoint (--weights).
+    """
+    from edgeco.models.catalogue import known
+    from edgeco.show.console import console, print_json
+    from edgeco.show.models import show_models
+
+    if as_json:
+        print_json(known())
+    else:
+        show_models(known(), console())
 
 
 @main.command()

@@ -26,7 +26,7 @@ class BuildSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     """
 
     model: str
-    """``package.module:factory``, ``file.py:factory``, a zoo name, or a ``.pt2`` program."""
+    """``package.module:factory``, ``file.py:factory``, a name of ``edgeco models``, or a ``.pt2`` program."""
     name: str | None = None
     """What the bundle calls the network; the factory's name if None."""
     arguments: dict[str, Any] = {}

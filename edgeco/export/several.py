@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -75,6 +76,22 @@ def _moments(root: bool) -> Several:
     return write
 
 
+def _cut(w: GraphWriter, given: dict[str, Any]) -> list[str]:
+    """Parts of equal size (the last may be shorter), or of the sizes given."""
+    source, axis = given["self"], given["dim"] % len(given["self"].shape)
+    whole = source.shape[axis]
+    if "split_sizes" in given:
+        sizes = list(given["split_sizes"])
+    else:
+        size = given["split_size"] if "split_size" in given else -(-whole // given["chunks"])
+        sizes = [min(size, whole - at) for at in range(0, whole, size)]
+    ends = list(accumulate(sizes))
+    return [
+        w.emit("Slice", source.name, w.ints([end - size]), w.ints([end]), w.ints([axis]))
+        for size, end in zip(sizes, ends, strict=True)
+    ]
+
+
 SEVERAL: dict[object, Several] = {
     aten.max.dim: _extreme("ReduceMax", "ArgMax"),
     aten.min.dim: _extreme("ReduceMin", "ArgMin"),
@@ -86,5 +103,8 @@ SEVERAL: dict[object, Several] = {
     aten.adaptive_max_pool1d.default: _adaptive_max,
     aten.adaptive_max_pool2d.default: _adaptive_max,
     aten.adaptive_max_pool3d.default: _adaptive_max,
+    aten.chunk.default: _cut,
+    aten.split.Tensor: _cut,
+    aten.split_with_sizes.default: _cut,
 }
 """By overload: what writes it, and returns the names of its results."""

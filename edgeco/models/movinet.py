@@ -147,7 +147,8 @@ class Depthwise(Conv):
         x = F.pad(x, (0, 0, self.taps - 1, 0))
         for part in self.conv_2.children():
             x = part(x)
-        return F.hardswish(x).transpose(1, 2).unflatten(3, side).flatten(0, 1)
+        x = F.hardswish(x).transpose(1, 2).unflatten(3, side)
+        return x.flatten(0, 1)
 
 
 def running_mean(x: Tensor) -> Tensor:
@@ -231,8 +232,8 @@ class MoViNet(nn.Module):
         for block in self.blocks.values():
             x = block(x, frames)
         x = self.conv7(x).mean((2, 3)).unflatten(0, (-1, frames))
-        x = self.classifier(running_mean(x).flatten(0, 1)[:, :, None, None])
-        return x.flatten(1).unflatten(0, (-1, frames))
+        logits: Tensor = self.classifier(running_mean(x).flatten(0, 1)[:, :, None, None])
+        return logits.flatten(1).unflatten(0, (-1, frames))
 
 
 def _factory(name: str) -> Callable[..., MoViNet]:

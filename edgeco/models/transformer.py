@@ -38,19 +38,20 @@ class Layer(nn.Module):
         self.linear1, self.linear2 = nn.Linear(width, inner), nn.Linear(inner, width)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, T, width) to the same."""
-        x = self.norm1(x + self.dropout(self._attend(x)))
+    def forward(self, x: Tensor, newest: bool = False) -> Tensor:
+        """(B, T, width) to the same, or to the newest token (B, 1, width) alone."""
+        asking = x[:, -1:] if newest else x
+        x = self.norm1(asking + self.dropout(self._attend(asking, x)))
         y = self.linear2(self.dropout(F.gelu(self.linear1(x))))
         return self.norm2(x + self.dropout(y))  # type: ignore[no-any-return]
 
-    def _attend(self, x: Tensor) -> Tensor:
-        projected = (self.query(x), *self.key_value(x).chunk(2, 2))
+    def _attend(self, asking: Tensor, x: Tensor) -> Tensor:
+        projected = (self.query(asking), *self.key_value(x).chunk(2, 2))
         query, key, value = (part.unflatten(2, (self.heads, -1)).transpose(1, 2) for part in projected)
         mask = None
         if self.span is not None:
             places = torch.arange(x.shape[1], device=x.device)
-            age = places[:, None] - places
+            age = places[-asking.shape[1] :, None] - places
             mask = (age >= 0) & (age < self.span)
         y = F.scaled_dot_product_attention(query, key, value, mask)
         return self.out(y.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]
@@ -89,15 +90,18 @@ class TokenNet(nn.Module):
         self.head = nn.Linear(width, classes)
 
     def tokens(self, x: Tensor) -> Tensor:
-        """Encoded tokens (B, T, width)."""
+        """Encoded tokens (B, T, width), of which `forward` computes the newest alone."""
+        return self._encoded(x, newest=False)
+
+    def _encoded(self, x: Tensor, newest: bool) -> Tensor:
         x = self.dropout(self.positions(self.embed(x)))
-        for layer in self.layers:
-            x = layer(x)
+        for i, layer in enumerate(self.layers):
+            x = layer(x, newest and i + 1 == len(self.layers))
         return x
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, T, features) to logits (B, classes)."""
-        return self.head(self.norm(self.tokens(x)[:, -1]))  # type: ignore[no-any-return]
+        return self.head(self.norm(self._encoded(x, newest=True)[:, 0]))  # type: ignore[no-any-return]
 
 
 def _oad(classes: int, features: int, layers: int, span: int | None, width: int) -> TokenNet:

@@ -7,7 +7,7 @@ import pytest
 import torch
 from engine_parity import differences, exported
 from streaming import randomise_norms, recording
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from edgeco.continual.convert import convert_graph, trace_network
@@ -216,3 +216,19 @@ def test_an_operator_without_onnx_form_is_named() -> None:
 
     with pytest.raises(ConversionError, match="has no ONNX form here"):
         exported(Odd(), (3, 8))
+
+
+class Parts(nn.Module):
+    """Each token less the clip's mean, cut into parts in every way there is; under exact a live window holds them."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x - x.mean(1, keepdim=True)
+        a, b, c = x.chunk(3, 2)
+        d, e = x.split(4, 2)
+        f, g = x.split([5, 2], -1)
+        return torch.cat([c, a + b, d[..., :3] * e, f[..., 1:], g], 2)
+
+
+@pytest.mark.parametrize("rows", [1, 4])
+def test_parts_of_a_live_window(rows: int) -> None:
+    assert max(differences(Parts(), (5, 7), 1, steps=110, rows=rows, exact="interior").values()) < 1e-5
