@@ -233,7 +233,7 @@ class MoViNet(nn.Module):
             x = block(x, frames)
         x = self.conv7(x).mean((2, 3)).unflatten(0, (-1, frames))
         logits: Tensor = self.classifier(running_mean(x).flatten(0, 1)[:, :, None, None])
-        return logits.flatten(1).unflatten(0, (-1, frames))
+        return logits.reshape(-1, frames, logits.shape[1])
 
 
 def _factory(name: str) -> Callable[..., MoViNet]:
