@@ -63,6 +63,7 @@ class BuildReport:
         widened_depthwise: depthwise convolutions widened with zero channels to whole blocks.
         clip_layers, step_layers: multiply-accumulates per layer; drifts: from FP32 of each form for TensorRT, relative.
         target: the device it was built for and what suits it, None if none was named.
+        weights: what of the checkpoint was matched, None if none was given.
     """
 
     name: str
@@ -84,6 +85,7 @@ class BuildReport:
     step_layers: list[dict[str, Any]] = field(default_factory=list)
     target: dict[str, Any] | None = None
     drifts: dict[str, float] = field(default_factory=dict)
+    weights: dict[str, Any] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Plain data."""
@@ -147,8 +149,7 @@ def build(
     _check_target(out)
     say("making the network")
     net = make_network(factory, spec.arguments).eval().float()
-    if spec.weights is not None:
-        load_weights(net, spec.weights, spec.weights_key)
+    matched = None if spec.weights is None else load_weights(net, spec.weights, spec.weights_key)
     work = _Work(spec, net, spec.name or str(getattr(factory, "__name__", "network")))
     say("tracing the network")
     work.derive()
@@ -168,6 +169,7 @@ def build(
         check_fits(find_profile(spec.device), manifest)
     engine_difference = _engine_gate(exported, manifest, frames, answers)
     report = work.report(str(out), manifest, step_difference, engine_difference)
+    report.weights = asdict(matched) if matched else None
     say("writing the forms for TensorRT" if spec.tensorrt else "writing the bundle")
     forms = tensorrt_forms(exported, manifest, frames, ENGINE_TOLERANCE) if spec.tensorrt else []
     report.drifts.update({form.name: form.drift for form in forms})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from edgeco.errors import ConversionError, SpecError, WeightsError
 from edgeco.named import find_callable, said
 from edgeco.models.catalogue import NETWORKS, target_of
+from edgeco.models.layouts import translate
 from edgeco.spec import CARRIED
 
 _NESTED = ("model_state", "state_dict", "model_state_dict", "model", "net")
@@ -95,8 +97,28 @@ def make_network(factory: Any, arguments: Mapping[str, Any]) -> nn.Module:
     return net
 
 
-def load_weights(net: nn.Module, path: str, key: str | None = None) -> None:
+@dataclass(frozen=True)
+class Matched:
+    """What of a checkpoint went into a network.
+
+    Attributes:
+        tensors: how many of the file's tensors were taken.
+        layout: whose names they had; None if the network's own.
+        unused: names in the file that the network is known to have no use for.
+        filled: names of what the file is known to leave out, because it changes nothing.
+    """
+
+    tensors: int
+    layout: str | None
+    unused: list[str]
+    filled: list[str]
+
+
+def load_weights(net: nn.Module, path: str, key: str | None = None) -> Matched:
     """Load weights strictly: every parameter must be there, nothing may be left over, every shape must fit.
+
+    The names may be the network's own or, for a network of the zoo, those of the libraries that its checkpoints are
+    made with (`edgeco.models.layouts`).
 
     Raises:
         WeightsError: the file cannot be read without running code from it, or does not fit.
@@ -106,6 +128,9 @@ def load_weights(net: nn.Module, path: str, key: str | None = None) -> None:
     prefix = "module."
     if state and all(name.startswith(prefix) for name in state):
         state = {name[len(prefix) :]: value for name, value in state.items()}
+    translated = translate(net, state)
+    state, layout = translated.state, translated.layout
+    read = f" Its names were read as those of {layout}." if layout else ""
     missing = sorted(n for n in expected if n not in state and not n.endswith("num_batches_tracked"))
     surplus = sorted(n for n in state if n not in expected)
     shapes = sorted(n for n in state if n in expected and state[n].shape != expected[n].shape)
@@ -113,15 +138,17 @@ def load_weights(net: nn.Module, path: str, key: str | None = None) -> None:
         what = f"lacks {missing[0]!r}" if missing else f"has {surplus[0]!r}, which the network has not"
         raise WeightsError(
             f"The weights {path} do not fit the network: the file {what} "
-            f"({len(missing)} missing, {len(surplus)} left over)."
+            f"({len(missing)} missing, {len(surplus)} left over).{read}"
         )
     if shapes:
         name = shapes[0]
         raise WeightsError(
             f"The weights {path} do not fit the network: {name!r} is {tuple(state[name].shape)} in the file and "
-            f"{tuple(expected[name].shape)} in the network."
+            f"{tuple(expected[name].shape)} in the network.{read}"
         )
     net.load_state_dict(state, strict=False)
+    taken = sum(not name.endswith("num_batches_tracked") for name in state) - len(translated.filled)
+    return Matched(taken, layout, translated.unused, translated.filled)
 
 
 def _read_weights(path: Path, key: str | None) -> dict[str, Tensor]:

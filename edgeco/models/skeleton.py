@@ -120,6 +120,7 @@ class SkeletonNet(nn.Module):
         persons: skeletons in a frame.
         width: channels of the first block.
         factors: channels of each block, relative to the first; where they grow, a block as published strides.
+        original: norm the coordinates of all persons alike, as first published.
     """
 
     def __init__(
@@ -131,9 +132,11 @@ class SkeletonNet(nn.Module):
         persons: int = PERSONS,
         width: int = 64,
         factors: tuple[int, ...] = WIDTHS,
+        original: bool = False,
     ) -> None:
         super().__init__()
-        self.data_bn = nn.BatchNorm1d(persons * layout.joints * COORDINATES)
+        self.original = original
+        self.data_bn = nn.BatchNorm1d((1 if original else persons) * layout.joints * COORDINATES)
         self.layers = nn.ModuleDict()
         before = COORDINATES
         for i, factor in enumerate(factors):
@@ -148,7 +151,7 @@ class SkeletonNet(nn.Module):
     def features(self, x: Tensor) -> Tensor:
         """Features before pooling over time (B, 4 width, T'): means over persons and joints."""
         b, c, t, v, m = x.shape
-        x = self.data_bn(x.permute(0, 4, 3, 1, 2).reshape(b, m * v * c, t))
+        x = self.data_bn(x.permute(0, 4, 3, 1, 2).reshape(-1, self.data_bn.num_features, t))
         x = x.reshape(b, m, v, c, t).permute(0, 1, 3, 4, 2).reshape(b * m, c, t, v)
         for layer in self.layers.values():
             x = layer(x)

@@ -16,17 +16,23 @@ from edgeco.models.skeleton import LAYOUTS, Layout, SkeletonNet, adjacency, skel
 
 
 class GraphConv(nn.Module):
-    """Sum over itself, inward and outward neighbours: joints mixed by a matrix, then channels by another."""
+    """Sum over itself, inward and outward neighbours: joints mixed by a matrix, then channels by another.
+
+    Args:
+        original: channels first, then joints, and no shortcut, as first published.
+    """
 
     A: Tensor
 
-    def __init__(self, channels_in: int, channels_out: int, layout: Layout) -> None:
+    def __init__(self, channels_in: int, channels_out: int, layout: Layout, original: bool = False) -> None:
         super().__init__()
+        self.original = original
         self.register_buffer("A", adjacency(layout))
         self.graph_attn = nn.Parameter(torch.ones_like(self.A))
         self.g_conv = nn.ModuleList(nn.Conv2d(channels_in, channels_out, 1) for _ in self.A)
         self.bn = nn.BatchNorm2d(channels_out)
-        self.gcn_residual = nn.Identity() if channels_in == channels_out else widening(channels_in, channels_out)
+        if not original:
+            self.gcn_residual = nn.Identity() if channels_in == channels_out else widening(channels_in, channels_out)
         for conv in self.g_conv:
             nn.init.normal_(conv.weight, 0, math.sqrt(2 / (len(self.A) * conv.weight.numel())))  # type: ignore[arg-type, operator]
             nn.init.zeros_(conv.bias)  # type: ignore[arg-type]
@@ -35,12 +41,14 @@ class GraphConv(nn.Module):
     def mixed(self, x: Tensor) -> Tensor:
         """(N, C, T, V) to (N, C', T, V), before norm and shortcut."""
         matrices = self.A * self.graph_attn
-        parts = [conv(x @ matrix) for conv, matrix in zip(self.g_conv, matrices, strict=True)]
+        pairs = zip(self.g_conv, matrices, strict=True)
+        parts = [conv(x) @ matrix if self.original else conv(x @ matrix) for conv, matrix in pairs]
         return parts[0] + parts[1] + parts[2]  # type: ignore[no-any-return]
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, T, V) to (N, C', T, V)."""
-        return F.relu(self.bn(self.mixed(x)) + self.gcn_residual(x))
+        y = self.bn(self.mixed(x))
+        return F.relu(y if self.original else y + self.gcn_residual(x))
 
 
 def widening(channels_in: int, channels_out: int) -> nn.Sequential:
@@ -51,14 +59,23 @@ def widening(channels_in: int, channels_out: int) -> nn.Sequential:
     return nn.Sequential(conv, nn.BatchNorm2d(channels_out))
 
 
-def _make(star: bool, classes: int, layout: str, persons: int, width: int) -> SkeletonNet:
+def _make(star: bool, classes: int, layout: str, persons: int, width: int, original: bool = False) -> SkeletonNet:
     skeleton = LAYOUTS[layout]
-    return SkeletonNet(lambda _, a, b: GraphConv(a, b, skeleton), skeleton, classes, star, persons, width)
+
+    def layer(_: int, a: int, b: int) -> nn.Module:
+        return GraphConv(a, b, skeleton, original)
+
+    return SkeletonNet(layer, skeleton, classes, star, persons, width, original=original)
 
 
-def st_gcn(classes: int = 60, layout: str = "ntu", persons: int = 2, width: int = 64) -> SkeletonNet:
-    """ST-GCN as published: padded in time, strided twice, an answer every fourth frame."""
-    return _make(False, classes, layout, persons, width)
+def st_gcn(
+    classes: int = 60, layout: str = "ntu", persons: int = 2, width: int = 64, original: bool = False
+) -> SkeletonNet:
+    """ST-GCN as published: padded in time, strided twice, an answer every fourth frame.
+
+    With `original` as first published and in pyskl, whose graph convolutions have no shortcuts of their own.
+    """
+    return _make(False, classes, layout, persons, width, original)
 
 
 def st_gcn_star(classes: int = 60, layout: str = "ntu", persons: int = 2, width: int = 64) -> SkeletonNet:

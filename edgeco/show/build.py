@@ -70,6 +70,8 @@ def report_tables(report: Mapping[str, Any]) -> list[Table]:
         "norms folded": report["folded_norms"],
         "depthwise convolutions widened": report.get("widened_depthwise", 0),
     }
+    if report.get("weights"):
+        values["weights"] = _weights(report["weights"])
     if report.get("target"):
         values["built for"] = _target(report["target"])
     for variant, drift in (report.get("drifts") or {}).items():
@@ -77,6 +79,15 @@ def report_tables(report: Mapping[str, Any]) -> list[Table]:
     if report.get("pinned"):
         values["clip length"] = f"pinned: {report['pinned']}"
     return [facts("Conversion", values), _lines(report["lines"]), _layers(report["step_layers"])]
+
+
+def _weights(matched: Mapping[str, Any]) -> str:
+    text = f"{matched['tensors']} tensors, every one matched"
+    if matched["layout"]:
+        text += f" by the names of {matched['layout']}"
+    for what, names in (("not used", matched["unused"]), ("filled, changing nothing", matched["filled"])):
+        text += f"; {what}: {', '.join(names)}" if names else ""
+    return text
 
 
 def _target(target: Mapping[str, Any]) -> str:
