@@ -87,6 +87,23 @@ def test_the_engine_agrees(kind: str, star: bool) -> None:
 
 
 @pytest.mark.slow
+def test_attention_over_the_clip_is_a_live_window() -> None:
+    torch.manual_seed(0)
+
+    def layer(_: int, a: int, b: int) -> nn.Module:
+        return AdaptiveGraphConv(a, b, LAYOUTS["openpose"], "clip")
+
+    net = randomise_norms(SkeletonNet(layer, LAYOUTS["openpose"], 5, True, 2, 16, (1, 2))).double().eval()
+    program = edgeco.convert(net, torch.zeros(1, 3, 20, 18, 2).double())
+    long = recording(2, 3, 40, 18, 2)
+    given = program.forward_steps(long)
+    assert program.exactness == "exact" and any("live window" in note.form for note in program.report)
+    with torch.no_grad():
+        expected = [net(long[:, :, i : i + 20]) for i in range(21)]
+    assert relative(given, torch.stack(expected, 1)) <= 1e-12
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("star", [False, True], ids=["published", "star"])
 @pytest.mark.parametrize("name", ["st_gcn", "agcn", "s_tr"])
 def test_all_ten_blocks(name: str, star: bool) -> None:
