@@ -32,7 +32,7 @@ TINY = Size(64, 8, ((Layer(16, 24, 5, 3, 2), Layer(16, 32, 3, 3)),), 24)
 def small(name: str) -> nn.Module:
     torch.manual_seed(0)
     if name == "tsm":
-        net: nn.Module = TsmMobileNetV2(5, rows=((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2)))
+        net: nn.Module = TsmMobileNetV2(5, rows=((1, 16, 1, 1), (4, 16, 3, 2)))
     else:
         net = MoViNet(TINY if name == "movinet" else SIZES[name], 5)
         for block in net.blocks.values():
@@ -56,10 +56,10 @@ def hold(net: nn.Module, batch: int, frames: int, tolerance: float, pixels: int 
 
 @pytest.mark.parametrize("name", ["tsm", "movinet"])
 def test_a_small_network_streams(name: str) -> None:
-    program = hold(small(name).double(), 3, 60, 1e-12)
-    # Three blocks of the small TSM have a shortcut, before which a frame is shifted. In MoViNet 4 + 2 frames back, and
+    program = hold(small(name).double(), 3, 30 if name == "tsm" else 50, 1e-12)
+    # Two blocks of the small TSM have a shortcut, before which a frame is shifted. In MoViNet 4 + 2 frames back, and
     # the means so far, two gates' and the head's, which a clip's figure counts as the 5 frames before its last.
-    assert program.receptive_field == (4 if name == "tsm" else 1 + 4 + 2 + 3 * 5)
+    assert program.receptive_field == (3 if name == "tsm" else 1 + 4 + 2 + 3 * 5)
 
 
 @pytest.mark.slow
