@@ -14,9 +14,9 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from edgeco.errors import ConversionError, SpecError, WeightsError
-from edgeco.named import find_callable, said
 from edgeco.models.catalogue import NETWORKS, target_of
 from edgeco.models.layouts import translate
+from edgeco.named import find_callable, said
 from edgeco.spec import CARRIED
 
 _NESTED = ("model_state", "state_dict", "model_state_dict", "model", "net")
