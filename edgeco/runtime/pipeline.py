@@ -249,7 +249,8 @@ class Pipeline:
         """The source's frames until it ends, enough are taken, or the run is to stop; says which."""
         count = 0
         source: Any = self._source
-        following = iter(source) if not self.live else None
+        # A source is asked with a limit, so that a stop is heard while it gives nothing: standard input, for one.
+        following = iter(source) if not callable(getattr(source, "wait", None)) else None
         while self._limit is None or count < self._limit:
             before = now()
             while True:
