@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 import torch
 from engine_parity import differences
-from streaming import assert_answers, assert_streams, randomise_norms, recording
+from streaming import assert_answers, assert_streams, assert_streams_of_any_kind, randomise_norms, recording
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -135,16 +135,16 @@ def made(build: Callable[[], nn.Module]) -> nn.Module:
     return randomise_norms(build()).eval()
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("build", BLOCKS.values(), ids=BLOCKS)
 def test_blocks(build: Callable[[], nn.Module]) -> None:
-    assert_streams(made(build), (4, 12, 5, 6))
+    assert_streams_of_any_kind(made(build), (4, 12, 5, 6))
 
 
 @pytest.mark.sampled(3)
 @pytest.mark.parametrize("build", BLOCKS.values(), ids=BLOCKS)
 def test_blocks_in_onnx_runtime(build: Callable[[], nn.Module]) -> None:
-    assert max(differences(made(build), (4, 12, 5, 6), steps=100).values()) < 1e-5
+    assert max(differences(made(build), (4, 12, 5, 6), steps=100, rows=3).values()) < 1e-5
 
 
 JOINTS = 5
@@ -215,10 +215,10 @@ SKELETONS: dict[str, Callable[[], nn.Module]] = {
 }
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("build", SKELETONS.values(), ids=SKELETONS)
 def test_skeleton_networks(build: Callable[[], nn.Module]) -> None:
-    assert_streams(made(build), (3, 28, JOINTS))
+    assert_streams_of_any_kind(made(build), (3, 28, JOINTS))
 
 
 @pytest.mark.sampled(2)

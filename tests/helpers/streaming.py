@@ -72,6 +72,20 @@ def assert_streams(
     return program
 
 
+def assert_streams_of_any_kind(net: nn.Module, clip: tuple[int, ...]) -> None:
+    """`assert_streams`, and every element for one row and four, in float64 and float32."""
+    program = assert_streams(net, clip)
+    frames = clip[1] + (5 * program.receptive_field // len(program.schedule) + 2) * len(program.schedule)
+    for dtype, tolerance in ((torch.float64, 1e-12), (torch.float32, 1e-5)):
+        net = net.to(dtype)
+        program = edgeco.convert(net, torch.zeros(1, *clip, dtype=dtype))
+        for rows in (1, 4):
+            long = recording(rows, clip[0], frames, *clip[2:], dtype=dtype)
+            program.clean_state()
+            with torch.no_grad():
+                assert relative(program.forward_steps(long, pad_end=True), net(long)) <= tolerance, f"{rows}, {dtype}"
+
+
 def assert_answers(
     program: edgeco.StepProgram, net: nn.Module, long: Tensor, length: int, tolerance: float = 1e-12
 ) -> None:
