@@ -76,7 +76,7 @@ def convert_graph(clip: ClipGraph, *, window: int | None = None, exact: Exact | 
     gather_attention(clip)
     narrow(clip)
     walk, graph, notes = _walked(clip, exact)
-    if exact == "interior" and any(between_rounds(walk.lookup(node)) for node in clip.outputs.values()):
+    if exact == "interior" and any(between_rounds(walk.lookup(node)) for node in walk.clip.outputs.values()):
         exact = "rounds"
         walk, graph, notes = _walked(clip, exact)
     if window is not None:
