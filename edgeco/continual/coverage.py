@@ -104,6 +104,7 @@ OVER_TIME: dict[str, tuple[str, str, str]] = {
     "shape.expand": ("a summary of the clip beside its elements", "causal", "none"),
     "shape.repeat": _REFUSED,
     "slicing.slice_": ("elements renumbered; a step is a stride", "exact", "none"),
+    "slicing.narrow": ("as slicing", "exact", "none"),
     "slicing.select": ("one element of the past", "exact", "slots"),
     "slicing.split": _RENUMBERED,
     "slicing.pad": ("what lies before the first element, a constant or copies of it", "unpadded", "none"),

@@ -82,6 +82,7 @@ def test_r2plus1d_streams_every_eighth_frame() -> None:
     assert (program.stride, len(program.phases)) == (8, 4)
 
 
+@pytest.mark.slow
 def test_r2plus1d_answers_are_the_head_over_sliding_features() -> None:
     torch.manual_seed(0)
     net = randomise_norms(FactoredResNet()).eval()

@@ -6,7 +6,7 @@ import pytest
 import torch
 from gated_nets import NETS
 from hypothesis import HealthCheck, given, settings
-from random_nets import RandomNet, clip_of, random_nets
+from random_nets import EXAMPLES, RandomNet, clip_of, random_nets
 from streaming import randomise_norms, recording, relative
 from torch import Tensor, nn
 
@@ -84,7 +84,7 @@ def test_what_an_empty_past_makes_may_be_nan() -> None:
         assert relative(program.forward_steps(long, pad_end=True), net(long)) <= 1e-12
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=EXAMPLES // 4, deadline=None, suppress_health_check=list(HealthCheck))
 @given(random_nets())
 def test_random_networks(net: RandomNet) -> None:
     net = randomise_norms(net).double().eval()

@@ -345,7 +345,7 @@ def test_b22_axes_counted_from_the_end_at_the_first_valid_step() -> None:
     assert_windows_of(ChannelsLast(), (2, 6, 5, 5), dtype=torch.float64, tolerance=1e-12)
 
 
-@pytest.mark.parametrize("size", ["x3d_xs", "x3d_s"])
+@pytest.mark.parametrize("size", ["x3d_xs", pytest.param("x3d_s", marks=pytest.mark.slow)])
 def test_b22_first_valid_step_of_networks_that_come_along(size: str) -> None:
     net = randomise_norms(getattr(x3d, size)(pixels=32, classes=7)).eval()
     frames = getattr(x3d, size).clip[1]

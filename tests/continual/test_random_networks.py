@@ -1,17 +1,13 @@
 """Random networks: every element of the stream equals the clip network's, both borders included."""
 
-import os
-
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from random_nets import HEADS, Op, RandomNet, clip_of, random_nets
+from random_nets import EXAMPLES, HEADS, Op, RandomNet, clip_of, random_nets
 from streaming import assert_streams, clip_answers, randomise_norms, recording, relative, windows
 from torch import Tensor, nn
 
 import edgeco
-
-EXAMPLES = int(os.environ.get("EDGECO_EXAMPLES", "60"))
 
 
 @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -156,6 +157,8 @@ class RandomNet(nn.Module):
 
 
 LENGTH = 17
+EXAMPLES = int(os.environ.get("EDGECO_EXAMPLES", "60"))
+"""Networks that a test draws; more in a long run."""
 KINDS = [
     "conv",
     "tconv",
