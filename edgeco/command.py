@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib.util
 import os
 import signal
@@ -68,6 +69,8 @@ class Group(click.Group):
         except KeyboardInterrupt:
             _fail(ctx, "interrupted", INTERRUPTED)
         except Exception as error:
+            if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT) and error.filename is None:
+                _reader_gone("standard output cannot be written (the disk is full)")
             what = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
             how = "this traceback" if ctx.meta.get(_DEBUG) else "what the command prints with --debug"
             _fail(ctx, f"unexpected {what}; this is a fault in edgeco, please report it with {how}", UNEXPECTED)
@@ -80,7 +83,9 @@ def _fail(ctx: click.Context, message: str, code: int) -> NoReturn:
     raise click.exceptions.Exit(code)
 
 
-def _reader_gone() -> NoReturn:
+def _reader_gone(message: str | None = None) -> NoReturn:
+    if message is not None:
+        click.echo(f"edgeco: error: {message}", err=True)
     # The interpreter flushes standard output once more when it ends, and would complain.
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.__stdout__.fileno() if sys.__stdout__ else 1)
     raise click.exceptions.Exit(1)
@@ -162,6 +167,7 @@ def refuse_overwriting(output: str | os.PathLike[str] | None, *inputs: str | os.
     """
     if output is None or not os.path.exists(output):
         return
+    found = os.stat(output)
     for given in inputs:
-        if given is not None and os.path.exists(given) and os.path.samefile(output, given):
+        if given is not None and os.path.exists(given) and os.path.samestat(found, os.stat(given)):
             raise SpecError(f"{output} would be overwritten while it is read; write to another file")

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 from rich.console import Console
@@ -176,3 +177,62 @@ def test_the_panel_shows_what_a_pipeline_does(bundle: str) -> None:
     plain = Console(file=(out := io.StringIO()), width=100)
     plain.print(render(pipeline.status()))
     assert "ended" in out.getvalue() and "\x1b" not in out.getvalue()
+
+
+def scenes(path: Path, count: int = 12) -> Path:
+    """A recording of that name."""
+    cv2 = pytest.importorskip("cv2")
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 30, (64, 48))
+    for number in range(count):
+        writer.write(np.full((48, 64, 3), 20 * number, np.uint8))
+    writer.release()
+    return path
+
+
+@pytest.mark.parametrize("source", ["file://{}", "${{HERE}}/clip.avi", "{}"])
+@pytest.mark.parametrize("sink", ["--jsonl", "--save"])
+def test_nothing_is_written_over_what_is_read(
+    bundle: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str, sink: str
+) -> None:
+    clip = scenes(tmp_path / "clip.avi")
+    monkeypatch.setenv("HERE", str(tmp_path))
+    whole = clip.read_bytes()
+    result = call(bundle, "--source", source.format(clip), sink, str(clip))
+    assert result.exit_code == 2 and "would be overwritten while it is read" in result.stderr
+    assert clip.read_bytes() == whole
+
+
+def test_nor_over_an_image_of_a_sequence_or_code_of_the_users_or_another_sink(bundle: str, tmp_path: Path) -> None:
+    cv2 = pytest.importorskip("cv2")
+    for number in range(3):
+        cv2.imwrite(str(tmp_path / f"{number}.png"), np.zeros((48, 64, 3), np.uint8))
+    (tmp_path / "pre.py").write_text(PRE)
+    for arguments in (
+        ["--source", str(tmp_path / "%d.png"), "--jsonl", str(tmp_path / "1.png")],
+        ["--source", BARS, "--pre", f"{tmp_path / 'pre.py'}:darker", "--jsonl", str(tmp_path / "pre.py")],
+        ["--source", BARS, "--save", str(tmp_path / "x.avi"), "--jsonl", str(tmp_path / "." / "x.avi")],
+    ):
+        assert call(bundle, *arguments).exit_code == 2
+    assert (tmp_path / "pre.py").read_text() == PRE and cv2.imread(str(tmp_path / "1.png")) is not None
+    assert not (tmp_path / "x.avi").exists()
+
+
+def test_a_run_that_does_not_begin_leaves_an_older_log(bundle: str, tmp_path: Path) -> None:
+    log = tmp_path / "x.jsonl"
+    log.write_text("older\n")
+    result = call(bundle, "--source", BARS, "--jsonl", str(log), "--save", str(tmp_path / "nowhere" / "x.avi"))
+    assert result.exit_code == 1 and log.read_text() == "older\n"
+    assert call(bundle, "--source", BARS, "--jsonl", str(log), "--rotate", "1MB").exit_code == 0
+    assert (tmp_path / "x.jsonl.1").read_text() == "older\n" and len(lines(log)) == 30
+
+
+def test_a_source_without_a_name(bundle: str) -> None:
+    assert "no source is named" in call(bundle, "--source", "").stderr
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no full device")
+def test_a_summary_that_finds_no_room(bundle: str) -> None:
+    command = [sys.executable, "-m", "edgeco.cli", "run", bundle, "--source", BARS]
+    with open("/dev/full", "w") as full:
+        ran = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert ran.returncode == 1 and ran.stderr.endswith("standard output cannot be written (the disk is full)\n")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Mapping
 from typing import Any
@@ -20,15 +21,16 @@ PLAIN_WIDTH = 140
 
 def console(*, stderr: bool = False) -> Console:
     """A console on standard output or error, as they are now; colours and lines only on a terminal."""
-    stream = sys.stderr if stderr else sys.stdout
+    stream = (sys.stderr if stderr else sys.stdout) or io.StringIO()  # None where the caller closed it
     width = None if stream.isatty() else PLAIN_WIDTH
     return Console(file=stream, width=width, highlight=False, markup=False, emoji=False, soft_wrap=False)
 
 
 def say(text: str) -> None:
     """A message about what takes long: one line on standard error."""
-    sys.stderr.write(f"edgeco: {printable(text)}\n")
-    sys.stderr.flush()
+    if sys.stderr is not None:
+        sys.stderr.write(f"edgeco: {printable(text)}\n")
+        sys.stderr.flush()
 
 
 def print_json(value: Any, *, stderr: bool = False) -> None:

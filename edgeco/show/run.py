@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -70,8 +71,7 @@ def run_bundle(options: RunOptions) -> None:
     Raises:
         EdgecoError: whatever the options, the bundle, the source, the network or a sink that must lose nothing raise.
     """
-    for written in (options.jsonl, options.save):
-        refuse_overwriting(written, options.bundle, options.source)
+    _refuse_one_file_twice(options, options.source)
     if options.rotate is not None and options.jsonl is None:
         raise SpecError("--rotate is for the lines of --jsonl; name their file too")
     if options.affinity is not None:
@@ -89,6 +89,7 @@ def run_bundle(options: RunOptions) -> None:
             stack.callback(preview.close)
         idle = idle_power(telemetry, options.idle_power)
         source = stack.enter_context(open_source(options.source))
+        _refuse_one_file_twice(options, *source.files)
         asked: list[str] = []
         sinks = _sinks(options, model, source, out, lambda: asked.append("window"))
         if preview is not None:
@@ -107,6 +108,16 @@ def run_bundle(options: RunOptions) -> None:
         finally:
             summary = pipeline.summary
             _tell(pipeline, summary, options, out, model.why, meter.report(summary.stepped, idle))
+
+
+def _refuse_one_file_twice(options: RunOptions, *read: str | Path) -> None:
+    """Refuse to write over what is read, or two things into one file."""
+    pre = None if options.pre is None else options.pre.rpartition(":")[0]
+    for written in (options.jsonl, options.save):
+        refuse_overwriting(written, options.bundle, pre, *read)
+    sinks = [os.path.realpath(path) for path in (options.jsonl, options.save) if path not in (None, "-")]
+    if len(set(sinks)) < len(sinks):
+        raise SpecError(f"{options.save}: the lines and the video cannot be one file; name another for one of them")
 
 
 def _preview(options: RunOptions, model: Model, telemetry: Telemetry) -> Preview | None:

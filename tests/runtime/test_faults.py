@@ -21,6 +21,7 @@ from edgeco.runtime.pacer import Pacer
 from edgeco.runtime.sinks import Callback, JsonLines, Keeps, worker
 from edgeco.runtime.sources.patience import Patience
 from edgeco.runtime.sources.scripted import Garbage, Pause, Raise, Until, scripted
+from edgeco.runtime.sources.sensors import StdinSource
 from edgeco.runtime.sources.status import State as SourceState
 
 pytest.importorskip("onnxruntime", reason="networks are run by ONNX Runtime")
@@ -362,3 +363,26 @@ def test_every_error_of_a_run_is_told_in_one_sentence(model: Model) -> None:
     error = pipeline.status().error
     assert error is not None and "\n" not in error
     assert not isinstance(pipeline._error, EdgecoError)
+
+
+@pytest.mark.parametrize("ending", ["stop", "abort"])
+def test_an_idle_standard_input_keeps_nobody(model: Model, ending: str) -> None:
+    reader, writer = os.pipe()
+    try:
+        with StdinSource(reader) as source:
+            pipeline = Pipeline(model, source, [Kept()])
+            pipeline.start()
+            assert not pipeline.join(0.3)
+            pipeline.stop() if ending == "stop" else pipeline.abort()
+            assert pipeline.join(5) and pipeline.summary.ended == "stopped"
+    finally:
+        os.close(reader)
+        os.close(writer)
+
+
+def test_a_process_on_an_idle_standard_input_hears_a_signal(bundle: Path) -> None:
+    command = [sys.executable, "-m", "edgeco.cli", "run", str(bundle), "--source", "-"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        threading.Timer(3.0, process.send_signal, [signal.SIGTERM]).start()
+        assert process.wait(30) == 130

@@ -24,8 +24,9 @@ _MOST_KEPT = 10_000
 class JsonLines:
     """One JSON object per line, each handed to the system before the next begins, so that a reader can follow.
 
-    A file is replaced when it is opened and grows line by line. If the disk is full the file ends with the last whole
-    line. Numbers that JSON cannot express (NaN, infinity) are written as null.
+    A file is replaced by the first line, so that a run that does not begin takes nothing away, and grows line by line;
+    where it rotates, what it held is kept as ``target.1``. If the disk is full the file ends with the last whole line.
+    Numbers that JSON cannot express (NaN, infinity) are written as null.
 
     Args:
         target: path of the file, or "-" for standard output.
@@ -53,7 +54,7 @@ class JsonLines:
         self._name = _STDOUT if target == "-" else os.fspath(target)
         self._file: int | None = None
         self._size = 0
-        self._failed = self._closed = False
+        self._begun = self._failed = self._closed = False
         self._rotate, self._kept = rotate, kept
         if rotate is not None and (rotate < 1 or not 0 <= kept <= _MOST_KEPT):
             raise SpecError(f"rotation at {rotate} bytes keeping {kept}: give a size above 0, 0 to {_MOST_KEPT} files")
@@ -83,6 +84,8 @@ class JsonLines:
                 _write_stdout(line)
             else:
                 assert self._file is not None
+                if not self._begun:
+                    self._begin(self._file)
                 if self._rotate is not None and self._size and self._size + len(line) > self._rotate:
                     self._turn(self._file)
                 self._append(line)
@@ -90,6 +93,14 @@ class JsonLines:
             self._failed = True
             raise WriteError(f"{self._name}: cannot be written ({_reason(error)}), {self._counted()}") from error
         self.lines += 1
+
+    def _begin(self, file: int) -> None:
+        """Take the place of an older file."""
+        self._begun = True
+        if self._rotate is not None and os.fstat(file).st_size:
+            self._turn(file)
+        elif stat.S_ISREG(os.fstat(file).st_mode):
+            os.ftruncate(file, 0)
 
     def _turn(self, file: int) -> None:
         """Begin a new file; the full ones move on by one name each."""
@@ -101,6 +112,7 @@ class JsonLines:
         if self._kept:
             os.replace(self._name, f"{self._name}.1")
         self._file, self._size = _open(self._name), 0
+        os.ftruncate(self._file, 0)  # where no full file is kept, it is still there
 
     def _append(self, line: bytes) -> None:
         file, written = self._file, 0
@@ -139,7 +151,7 @@ class JsonLines:
 
 
 def _open(path: str) -> int:
-    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
+    flags = os.O_WRONLY | os.O_CREAT | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
     return os.open(path, flags, 0o666)
 
 
@@ -154,10 +166,10 @@ def parse_rotation(text: str) -> tuple[int, int]:
     Raises:
         SpecError: the text says something else.
     """
-    match = re.fullmatch(r"(\d{1,12})\s*([kMG]?)B?(?::(\d{1,5}))?", text.strip())
+    match = re.fullmatch(r"(\d{1,12})\s*([kKMG]?)B?(?::(\d{1,5}))?", text.strip())
     if match is None:
         raise SpecError(f"rotation {text!r}: give a size and how many full files are kept, as in 10MB:5")
-    size = int(match[1]) * {"": 1, "k": 1000, "M": 1000**2, "G": 1000**3}[match[2]]
+    size = int(match[1]) * {"": 1, "k": 1000, "K": 1000, "M": 1000**2, "G": 1000**3}[match[2]]
     return size, int(match[3] or 5)
 
 

@@ -91,17 +91,28 @@ class AnnotatedVideo:
         self._writer = writer
 
     def close(self) -> None:
-        """Finish the file. Raises WriteError if nothing came to lie in it though pictures were written."""
+        """Finish the file. Raises WriteError if less came to lie in it than was written."""
         writer, self._writer = self._writer, None
         if writer is None:
             return
         writer.release()
+        # OpenCV does not say when a disk is full: what it wrote is read back.
+        whole, found = self._whole()
+        if self.pictures_written and not whole:
+            kept = f"{found or 'none'} of {self.pictures_written} pictures can be read back"
+            raise WriteError(f"{self._path}: {kept}; is the disk full?")
+
+    def _whole(self) -> tuple[bool, int]:
+        """Whether the file holds all pictures, as its container counts them, and how many it says it has."""
+        cv2 = self._cv2
+        capture = cv2.VideoCapture(str(self._path))
         try:
-            size = self._path.stat().st_size
-        except OSError:
-            size = 0
-        if self.pictures_written and not size:
-            raise WriteError(f"{self._path}: the video could not be written; is the disk full?")
+            if not capture.isOpened() or not capture.grab():
+                return False, 0
+            found = max(0, int(capture.get(cv2.CAP_PROP_FRAME_COUNT)))
+        finally:
+            capture.release()
+        return found + 1 >= self.pictures_written, found  # some containers count by the duration, which is rounded
 
 
 def _reason(error: Exception) -> str:

@@ -67,7 +67,8 @@ def open_source(uri: str | os.PathLike[str], **options: Any) -> Source:
             which have none (30 unless given); that of a camera is asked of it.
 
     Raises:
-        SourceError: the source does not exist, cannot be read, or is of a form that this OpenCV does not read.
+        SourceError: the source has no name, does not exist, cannot be read, or is of a form that this OpenCV does not
+            read.
         SpecError: an option or a parameter of the URI is not usable, or a variable of the environment is not set.
 
     Example:
@@ -78,6 +79,8 @@ def open_source(uri: str | os.PathLike[str], **options: Any) -> Source:
     if isinstance(uri, os.PathLike):
         path = Path(os.fspath(uri))
         return _open(_path_form(path), path, path, options)
+    if not uri.strip():
+        raise SourceError(f"no source is named; supported are {SUPPORTED}")
     address = Address(uri, whole=" ! " not in uri)
     text = address.reveal()
     scheme = _SCHEME.match(text)

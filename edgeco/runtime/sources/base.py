@@ -6,6 +6,7 @@ import math
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Iterator
+from pathlib import Path
 from types import ModuleType, TracebackType
 from typing import Any
 
@@ -29,6 +30,8 @@ class Source(ABC):
         self.uri = uri
         self.fps = fps
         """Nominal frames per second, or None where nobody knows."""
+        self.files: tuple[Path, ...] = ()
+        """Files that are read; nothing must be written over them."""
         self._board = Board(uri, fps, backend)
 
     @abstractmethod

@@ -23,6 +23,7 @@ class ImageSource(Recording):
 
     def __init__(self, uri: str, paths: list[Path], numbers: list[int], fps: float) -> None:
         super().__init__(uri, fps)
+        self.files = tuple(paths)
         self.paths = paths
         self._numbers = numbers
         self._rate = fps

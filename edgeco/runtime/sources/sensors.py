@@ -28,6 +28,8 @@ from edgeco.runtime.sources.base import Recording, Source, check_fps
 from edgeco.runtime.sources.producer import Array
 
 DEFAULT_FPS = 30.0
+LATEST = 1e12
+"""Seconds: greatest stamp of a row, far beyond any calendar; floating point still tells milliseconds apart there."""
 STAMPS = ("stamp", "time", "timestamp", "t")
 """Names of the column or member that holds a row's time in seconds."""
 LONGEST_LINE = 1 << 24
@@ -60,6 +62,8 @@ class RowSource(Recording):
     def _read(self) -> Iterator[Frame]:
         last = -math.inf
         for index, (values, own, label) in enumerate(self._rows()):
+            if own is not None and not abs(own) <= LATEST:
+                raise self._wrong(f"its time {own!s:.40} is none: seconds, at most {LATEST:.0e}")
             if self._shape not in (None, values.shape):
                 raise self._wrong(f"{_shape(values.shape)}, where the rows before have {_shape(self._shape)}")
             self._shape = values.shape
@@ -99,6 +103,8 @@ class RowSource(Recording):
         if isinstance(stamp, bool) or not (stamp is None or isinstance(stamp, (int, float))):
             raise self._wrong(f"its time {str(stamp)[:40]!r} is no number")
         label = members.get("label")
+        if isinstance(stamp, int) and abs(stamp) > LATEST:
+            raise self._wrong(f"its time {str(stamp)[:40]} is none: seconds, at most {LATEST:.0e}")
         return self._checked(values), None if stamp is None else float(stamp), None if label is None else str(label)
 
     def _checked(self, values: Array) -> Array:
@@ -117,6 +123,7 @@ class CsvSource(RowSource):
     def __init__(self, path: Path, fps: float | None = None) -> None:
         super().__init__(str(path), check_fps(fps), "csv")
         self._path = path
+        self.files = (path,)
         self.columns: tuple[str, ...] = ()
         """Names of the values, where the file has them."""
 
@@ -169,6 +176,7 @@ class JsonSource(RowSource):
     def __init__(self, path: Path, fps: float | None = None) -> None:
         super().__init__(str(path), check_fps(fps), "json")
         self._path = path
+        self.files = (path,)
 
     def _rows(self) -> Iterator[Row]:
         with _open_bytes(self._path) as file:

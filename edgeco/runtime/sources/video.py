@@ -31,6 +31,7 @@ class VideoSource(Recording):
         self._capture = self._open()
         own = self._capture.get(self._cv2.CAP_PROP_FPS)
         super().__init__(str(path), self._override or (own if math.isfinite(own) and 0 < own <= 1000 else None))
+        self.files = (path,)
         announced = self._capture.get(self._cv2.CAP_PROP_FRAME_COUNT)
         self.announced = int(announced) if math.isfinite(announced) and 0 < announced < 2**53 else None
         """Frames the container announces; for Matroska and others duration times rate, off by one or more."""

@@ -18,7 +18,7 @@ def test_each_line_is_there_at_once(tmp_path: Path) -> None:
     path = tmp_path / "log.jsonl"
     path.write_text("old\n" * 100)
     with JsonLines(path) as sink:
-        assert path.read_bytes() == b""
+        assert path.read_bytes() == b"old\n" * 100
         for number in range(3):
             sink.write({"index": number, "label": "größe\n"})
             lines = path.read_text("utf-8").splitlines()
@@ -114,6 +114,20 @@ def test_lines_go_on_in_a_new_file_when_one_is_full(tmp_path: Path) -> None:
     assert sorted(file.name for file in tmp_path.iterdir()) == sorted(names)
     kept = [json.loads(line)["index"] for name in names for line in (tmp_path / name).read_text().splitlines()]
     assert kept == list(range(60 - len(kept), 60)) and len(kept) > 9, "the newest, without a hole"
+
+
+def test_an_older_file_stays_until_the_first_line(tmp_path: Path) -> None:
+    path = tmp_path / "log.jsonl"
+    path.write_text("older, and longer than what comes\n")
+    with JsonLines(path):
+        pass
+    assert path.read_text() == "older, and longer than what comes\n"
+    with JsonLines(path, rotate=100, kept=2) as sink:
+        sink.write({"index": 0})
+    assert (tmp_path / "log.jsonl.1").read_text() == "older, and longer than what comes\n"
+    with JsonLines(path) as sink:
+        sink.write({})
+    assert path.read_text() == "{}\n"
 
 
 def test_a_line_longer_than_a_file_has_one_to_itself(tmp_path: Path) -> None:

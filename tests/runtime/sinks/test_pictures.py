@@ -96,6 +96,17 @@ def test_a_video_that_cannot_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         sink.take(delivery(0, 0.0))
 
 
+@pytest.mark.parametrize("name", ["x.mp4", "x.mkv", "x.avi"])
+def test_a_video_that_lies_there_in_part(tmp_path: Path, name: str) -> None:
+    """OpenCV does not tell of a full disk: what is missing is found when the file is read back."""
+    sink = AnnotatedVideo(tmp_path / name, 30)
+    for number in range(40):
+        sink.take(delivery(number, number / 30))
+    sink.pictures_written += 20
+    with pytest.raises(WriteError, match="of 60 pictures can be read back; is the disk full"):
+        sink.close()
+
+
 def build(text: str, **more: Any) -> Any:
     return SimpleNamespace(getBuildInformation=lambda: f"General\n  GUI:   {text}\n  Media I/O:\n", **more)
 
