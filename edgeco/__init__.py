@@ -2,7 +2,7 @@
 
 Build side (needs ``edgeco[build]``): :func:`convert`, :func:`build`, :func:`rule`,
 :class:`RecyclingPositionalEncoding`.
-Run side: :func:`load`, :func:`open_source`. Nothing heavy is imported until it is used.
+Run side: :func:`load`, :func:`open_source`, :class:`Pacer`. Nothing heavy is imported until it is used.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ _FACE = {
     "BuildSpec": "edgeco.spec",
     "load": "edgeco.runtime.model",
     "open_source": "edgeco.runtime.sources",
+    "Pacer": "edgeco.runtime.pacer",
 }
 
 __all__ = ["EdgecoError", "__version__", *_FACE]
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from edgeco.continual.program import StepProgram, convert
     from edgeco.continual.registry import rule
     from edgeco.runtime.model import load
+    from edgeco.runtime.pacer import Pacer
     from edgeco.runtime.sources import open_source
     from edgeco.spec import BuildSpec
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from time import perf_counter
@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
+from edgeco.bundle import open_bundle
+from edgeco.bundle.manifest import Input
 from edgeco.show.console import count_text, facts, plain, table
 
 if TYPE_CHECKING:
@@ -50,7 +52,13 @@ def show_built(report: BuildReport, out: Path, console: Console) -> None:
     """Print what a build made."""
     for made in report_tables(report.to_json()):
         console.print(made)
-    console.print(plain(f"{out} is built; run it with: edgeco run {out} --source VIDEO"))
+    console.print(plain(f"{out} is built; run it with: {run_command(out, open_bundle(out).manifest.inputs)}"))
+
+
+def run_command(out: Path, inputs: Sequence[Input]) -> str:
+    """The command that runs a bundle of these inputs: numbers come as rows of a file, several inputs from ``--pre``."""
+    source = "VIDEO" if any(entry.kind == "image" for entry in inputs) else "FILE.csv"
+    return f"edgeco run {out} --source {source}" + (" --pre FILE.py:NAME" if len(inputs) > 1 else "")
 
 
 def report_tables(report: Mapping[str, Any]) -> list[Table]:

@@ -1,6 +1,7 @@
 """A network as a service of systemd, with a watchdog: python service.py NET.edgeco SOURCE
 
-Frames feed the watchdog: a camera that hangs starves it as surely as a crash, and systemd starts the service again.
+Frames feed the watchdog and nothing else does: a camera that is away or hangs starves it as surely as a crash, and
+systemd starts the service again. SIGTERM is heard meanwhile.
 """
 
 import os
@@ -10,6 +11,9 @@ import sys
 import time
 
 import edgeco
+
+LOOK = 1.0
+"""Seconds that a frame is waited for before looking whether to stop."""
 
 
 class Notifier:
@@ -41,16 +45,26 @@ def main() -> None:
     stopping: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, _: stopping.append(number))
     notifier = Notifier()
-    with edgeco.load(bundle).stream() as stream, edgeco.open_source(uri) as source:
-        for frame in source:
-            result = stream.step(frame)
-            if stream.steps == 1:
-                notifier.tell("READY=1")  # a frame came and went: the camera is there and the network runs
-            if result.valid:
-                print(result.top(1)[0].label, flush=True)
-            notifier.feed(f"{stream.steps} frames, {'warm' if result.warm else 'warming up'}")
-            if stopping:
+    model = edgeco.load(bundle)
+    pacer = edgeco.Pacer(model.manifest.timeline.fps, threshold=1.0)  # the camera's rate need not be the network's
+    with model.stream() as stream, edgeco.open_source(uri) as source:
+        while not stopping:
+            over = source.state.final  # asked first: the last frame may come just before the end
+            frame = source.wait(LOOK)  # raises where the source has failed
+            if frame is None and over:
                 break
+            if frame is None:
+                notifier.tell(f"STATUS=no frame, {source.state.value}")  # and no food for the watchdog
+                continue
+            pace = pacer.decide(frame.stamp)
+            if pace.reset:
+                stream.reset()  # so much is missing that the past is another scene's
+            result = stream.step(frame) if pace.times else None
+            if frame.index == 0:
+                notifier.tell("READY=1")  # a frame came and went: the camera is there and the network runs
+            if result and result.valid:
+                print(result.top(1)[0].label, flush=True)
+            notifier.feed(f"{frame.index + 1} frames, {'warm' if stream.warm else 'warming up'}")
     notifier.tell("STOPPING=1")
     if not stopping:
         raise SystemExit("the source ended")  # a camera does not: let systemd start us again

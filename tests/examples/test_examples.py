@@ -28,7 +28,15 @@ def test_every_example_is_run_here_and_explained() -> None:
 def test_robot_loop_of_15_lines() -> None:
     said = run("01_robot_loop/robot.py", str(NETWORK), MOTION).splitlines()
     assert [line.split(": ")[1] for line in said] == ["still", "pan left", "zoom in"]
-    assert len((EXAMPLES / "01_robot_loop/robot.py").read_text().splitlines()) <= 17
+    lines = (EXAMPLES / "01_robot_loop/robot.py").read_text().splitlines()
+    assert sum(bool(line) for line in lines) <= 15
+
+
+def test_a_robot_with_a_faster_camera_looks_back_as_long() -> None:
+    """13 frames at the network's 12.5 per second are 26 of a camera that gives 25."""
+    faster = MOTION.replace("fps=12.5", "fps=25").replace(":20", ":40")
+    said = run("01_robot_loop/robot.py", str(NETWORK), faster).splitlines()
+    assert float(said[0].split(" s: ")[0]) >= 13 / 12.5
 
 
 def test_two_cameras() -> None:
@@ -39,6 +47,21 @@ def test_two_cameras() -> None:
         mine = [line.split(", ", 1)[1] for line in said if line.startswith(f"camera {camera},")]
         assert mine == [line.split(", ", 1)[1] for line in alone[camera]]
     assert Counter(line[:8] for line in said) == {"camera 0": 60 - 13, "camera 1": 70 - 13}
+
+
+def test_cameras_of_unequal_rates_are_stepped_at_the_networks() -> None:
+    faster = MOTION.replace("fps=12.5", "fps=25")
+    said = run("02_two_cameras/two_cameras.py", str(NETWORK), MOTION, faster).splitlines()
+    assert Counter(line[:8] for line in said) == {"camera 0": 60 - 13, "camera 1": 30 - 13}
+
+
+def test_a_camera_that_ends_is_a_failure_too() -> None:
+    """A live source has no end of its own."""
+    ends = "pattern://motion?size=64x48&fps=50&script=still:5&live=1"
+    endless = MOTION.replace("zoom-in:20", "zoom-in:1000000")
+    process = start("02_two_cameras/two_cameras.py", str(NETWORK), endless, ends)
+    _, errors = process.communicate(timeout=120)
+    assert (process.returncode, errors) == (1, f"camera 1 ended ({ends})\n")
 
 
 def test_a_camera_that_fails_ends_them_all_with_its_sentence() -> None:
