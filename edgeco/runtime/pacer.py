@@ -31,6 +31,11 @@ POLICIES: tuple[str, ...] = get_args(Gap)
 THRESHOLD = 1.0
 """Seconds: the longest gap that ``repeat`` and ``reset`` bridge unless told."""
 
+MOST_REPEATED = 60.0
+"""Seconds: the longest gap that ``repeat`` may bridge, for a frame's steps are not interrupted."""
+FARTHEST = 1e12
+"""Seconds: a stamp beyond it is none."""
+
 RATE, STAMP, CLOCK, GAP = "rate", "stamp", "clock", "gap"
 """Why: between two points of the grid; a stamp that does not rise; a clock that began anew; points were missed."""
 
@@ -70,7 +75,8 @@ class Pacer:
     Args:
         fps: frames per second the network was trained at; None or 0 steps with every frame.
         gap: what a gap does: ``skip``, ``repeat`` or ``reset``.
-        threshold: seconds; a longer gap resets. None for a second, and for never under ``skip``.
+        threshold: seconds; a longer gap resets. None for a second, and for never under ``skip``; a minute at most
+            under ``repeat``.
 
     Raises:
         SpecError: a rate, policy or threshold that is none.
@@ -88,6 +94,11 @@ class Pacer:
             raise SpecError(f"gap is {gap!r}; choose {', '.join(POLICIES[:-1])} or {POLICIES[-1]}")
         if threshold is not None and not (math.isfinite(threshold) and threshold >= 0):
             raise SpecError(f"the threshold of a gap is {threshold}: give seconds, 0 or more")
+        if gap == "repeat" and (threshold or 0) > MOST_REPEATED:
+            raise SpecError(
+                f"the threshold of a gap is {threshold}: what is missing is stepped over for {MOST_REPEATED:g} seconds at "
+                "most; give less, or the policy skip"
+            )
         self.fps = fps or None
         self.gap = gap
         self.threshold = (math.inf if gap == "skip" else THRESHOLD) if threshold is None else threshold
@@ -137,7 +148,7 @@ class Pacer:
         return decision
 
     def _decide(self, stamp: float) -> Decision:
-        if not math.isfinite(stamp):
+        if not abs(stamp) <= FARTHEST:
             return _NO_STAMP
         if self._due is None:
             self._begin(stamp)

@@ -160,8 +160,15 @@ def test_restart_forgets_the_grid_and_keeps_the_counts() -> None:
         ((10.0, "drop"), "gap is 'drop'; choose skip, repeat or reset"),
         ((10.0, "reset", -1.0), "threshold of a gap is -1"),
         ((10.0, "reset", math.inf), "threshold"),
+        ((10.0, "repeat", 61.0), "for 60 seconds at most"),
     ],
 )
 def test_what_makes_no_pacer(arguments: tuple, message: str) -> None:
     with pytest.raises(SpecError, match=message):
         Pacer(*arguments)
+
+
+@pytest.mark.parametrize("stamp", [math.inf, -math.inf, math.nan, 1e308, -1e13])
+def test_a_stamp_beyond_all_calendars_is_none(stamp: float) -> None:
+    pacer = Pacer(10.0, "repeat")
+    assert [pacer.decide(at) for at in (0.0, stamp, 0.1)] == [Decision(1), Decision(0, why="stamp"), Decision(1)]
