@@ -160,7 +160,7 @@ def test_restart_forgets_the_grid_and_keeps_the_counts() -> None:
         ((10.0, "drop"), "gap is 'drop'; choose skip, repeat or reset"),
         ((10.0, "reset", -1.0), "threshold of a gap is -1"),
         ((10.0, "reset", math.inf), "threshold"),
-        ((10.0, "repeat", 61.0), "for 60 seconds at most"),
+        ((10.0, "repeat", 61.0), "repeated for 60 seconds at most"),
     ],
 )
 def test_what_makes_no_pacer(arguments: tuple, message: str) -> None:
