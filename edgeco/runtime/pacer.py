@@ -96,8 +96,8 @@ class Pacer:
             raise SpecError(f"the threshold of a gap is {threshold}: give seconds, 0 or more")
         if gap == "repeat" and (threshold or 0) > MOST_REPEATED:
             raise SpecError(
-                f"the threshold of a gap is {threshold}: frames are repeated for {MOST_REPEATED:g} seconds at most; give "
-                "less, or the policy skip"
+                f"the threshold of a gap is {threshold}: frames are repeated for {MOST_REPEATED:g} seconds at most; "
+                "give less, or the policy skip"
             )
         self.fps = fps or None
         self.gap = gap
