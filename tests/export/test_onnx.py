@@ -144,7 +144,7 @@ def test_engine_equals_the_torch_runner(name: str, rows: int) -> None:
     assert max(differences(randomise_norms(net), clip, time_dim, rows=rows).values()) < 1e-4
 
 
-@pytest.mark.parametrize("rows", [1, 3])
+@pytest.mark.parametrize("rows", [pytest.param(1, marks=pytest.mark.slow), 3])
 def test_every_operator_of_the_table(rows: int) -> None:
     found = differences(Operators(), (4, 6, 6), steps=25, rows=rows)
     assert not {name: error for name, error in found.items() if not error < 1e-4}

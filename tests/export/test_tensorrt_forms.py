@@ -12,7 +12,7 @@ from device_nets import Attending, Dilated, Recurrent, Strided
 from engine_parity import exported
 from hypothesis import HealthCheck, given, settings
 from onnx import TensorProto, helper
-from random_nets import RandomNet, clip_of, random_nets
+from random_nets import EXAMPLES, RandomNet, clip_of, random_nets
 from streaming import randomise_norms
 from torch import Tensor, nn
 
@@ -80,7 +80,7 @@ def test_both_forms_answer_as_the_exported_graph(kind: type[nn.Module]) -> None:
     assert any(array.dtype == np.float16 for array in weights.values())
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=EXAMPLES // 8, deadline=None, suppress_health_check=list(HealthCheck))
 @given(random_nets())
 def test_random_networks_have_both_forms(net: RandomNet) -> None:
     with pytest.MonkeyPatch.context() as patch:
