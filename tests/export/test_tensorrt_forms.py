@@ -80,7 +80,9 @@ def test_both_forms_answer_as_the_exported_graph(kind: type[nn.Module]) -> None:
     assert any(array.dtype == np.float16 for array in weights.values())
 
 
-@settings(max_examples=EXAMPLES // 8, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(
+    max_examples=EXAMPLES // 8, deadline=None, derandomize=EXAMPLES < 100, suppress_health_check=list(HealthCheck)
+)
 @given(random_nets())
 def test_random_networks_have_both_forms(net: RandomNet) -> None:
     with pytest.MonkeyPatch.context() as patch:
