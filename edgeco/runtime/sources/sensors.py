@@ -15,6 +15,7 @@ import select
 import stat
 import sys
 import time
+from abc import abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, TextIO
@@ -56,8 +57,9 @@ class RowSource(Recording):
         self._line = 0
         self._shape: tuple[int, ...] | None = None
 
+    @abstractmethod
     def _rows(self) -> Iterator[Row]:
-        raise NotImplementedError
+        """Yield every row: its values, its own stamp and its label, None where it has none."""
 
     def _read(self) -> Iterator[Frame]:
         last = -math.inf
