@@ -36,9 +36,10 @@ from edgeco.export.onnx import Exported, export_onnx
 from edgeco.export.package import check_labels, manifest_of, members_of, outputs_of, step_layers
 from edgeco.export.tensorrt_forms import tensorrt_forms
 from edgeco.export.widen import widen_depthwise
-from edgeco.factory import carried_fields, find_factory, load_weights, make_network
+from edgeco.factory import carried_fields, find_factory
 from edgeco.graph.cost import layer_costs
 from edgeco.spec import BuildSpec, Variant, make_spec, read_labels
+from edgeco.stages import make
 
 ENGINE_TOLERANCE = 1e-4
 """Likewise between the exported graph in ONNX Runtime and the torch runner."""
@@ -63,7 +64,7 @@ class BuildReport:
         widened_depthwise: depthwise convolutions widened with zero channels to whole blocks.
         clip_layers, step_layers: multiply-accumulates per layer; drifts: from FP32 of each form for TensorRT, relative.
         target: the device it was built for and what suits it, None if none was named.
-        weights: what of the checkpoint was matched, None if none was given.
+        weights: what of the checkpoint was matched; pruning: what a plan took out; None where none was given.
     """
 
     name: str
@@ -86,6 +87,7 @@ class BuildReport:
     target: dict[str, Any] | None = None
     drifts: dict[str, float] = field(default_factory=dict)
     weights: dict[str, Any] | None = None
+    pruning: dict[str, Any] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Plain data."""
@@ -147,13 +149,14 @@ def build(
     spec, factory = resolve(fields)
     labels = read_labels(spec.labels)
     _check_target(out)
-    say("making the network")
-    net = make_network(factory, spec.arguments).eval().float()
-    matched = None if spec.weights is None else load_weights(net, spec.weights, spec.weights_key)
-    work = _Work(spec, net, spec.name or str(getattr(factory, "__name__", "network")))
+    made = make(spec, factory, say)
+    work = _Work(spec, made.net, spec.name or str(getattr(factory, "__name__", "network")))
     say("tracing the network")
+    for stage in ("fold", "step"):
+        made.journey.enter(stage)
     work.derive()
     say("exporting")
+    made.journey.enter("export")
     exported = export_onnx(work.graph, work.frame)
     if labels is not None:
         check_labels(labels, outputs_of(work.graph))
@@ -169,7 +172,7 @@ def build(
         check_fits(find_profile(spec.device), manifest)
     engine_difference = _engine_gate(exported, manifest, frames, answers)
     report = work.report(str(out), manifest, step_difference, engine_difference)
-    report.weights = asdict(matched) if matched else None
+    report.weights, report.pruning = made.weights, made.pruning
     say("writing the forms for TensorRT" if spec.tensorrt else "writing the bundle")
     forms = tensorrt_forms(exported, manifest, frames, ENGINE_TOLERANCE) if spec.tensorrt else []
     report.drifts.update({form.name: form.drift for form in forms})
@@ -387,7 +390,7 @@ def _provenance(spec: BuildSpec) -> dict[str, Any]:
     import onnx
 
     fields = {k: v for k, v in msgspec.to_builtins(spec, enc_hook=repr).items() if v not in (None, {}, [])}
-    for key in ("weights", "model", "labels"):
+    for key in ("weights", "model", "labels", "plan"):
         if isinstance(fields.get(key), str):
             fields[key] = os.path.basename(fields[key])
     return {

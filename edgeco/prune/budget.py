@@ -52,6 +52,8 @@ class Budget:
             return given
         if not isinstance(given, str):
             return cls("macs", float(given), True)
+        if re.fullmatch(r"0?\.[0-9]+", given.strip()):
+            return cls("macs", float(given), True)
         kind, separator, text = given.partition("=")
         kind = {"params": "parameters"}.get(kind.strip(), kind.strip())
         if not separator:

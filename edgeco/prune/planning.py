@@ -34,7 +34,7 @@ class Options:
     Attributes:
         budget: what it may cost.
         importance: a name of `CRITERIA`, or a function.
-        protect: names of tensors or modules, or regular expressions for them, of which nothing is removed.
+        protect: names of tensors or modules, or regular expressions for them; channels that these make stay.
         limits: what every family keeps.
         per: divide scores by what a unit costs: "macs" or "parameters"; None not to.
         approximate: also remove channels that change a normalisation over others.
@@ -82,7 +82,7 @@ def plan(
             else magnitude.
         batches: inputs and targets for criteria that look at data; read once.
         loss: of answers and targets, for taylor.
-        protect: names of modules or tensors, or regular expressions that match them whole; nothing of them is removed.
+        protect: names of modules or tensors, or regular expressions that match them whole; channels they make stay.
         round_to: widths become multiples of it (8, 16, 32), or stay.
         min_width, cap: least units that stay of each group, and the greatest share of it that goes.
         widths: least units of single groups, by name.
@@ -385,7 +385,7 @@ def cuts_of(channels: Channels, removed: Removed) -> list[Cut]:
 
 
 def _touches(family: Family, pattern: str) -> bool:
-    return any(_matches(pattern, name) for name, _ in family.members)
+    return any(_matches(pattern, name) for name, _ in family.makers)
 
 
 def _matches(pattern: str, name: str) -> bool:
