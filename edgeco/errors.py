@@ -27,6 +27,10 @@ class FrameError(SpecError):
     """A frame given to a stream has the wrong shape, type or contents."""
 
 
+class DataError(SpecError):
+    """A set of recordings is not usable: empty, of mixed shapes, with values missing, or with a label nobody knows."""
+
+
 class ConversionError(EdgecoError):
     """A network cannot be turned into a step network."""
 
