@@ -18,7 +18,7 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
+from typing import Annotated, Any, Generic, Literal, TypeVar, get_args, get_origin
 
 import msgspec
 import numpy as np
@@ -40,9 +40,7 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     weight_decay: Annotated[float, Meta(ge=0, description="of AdamW")] = 0.01
     average: Annotated[float, Meta(ge=0, lt=1, description="decay of the weights' moving average; 0: none")] = 0.0
     validate_every: Annotated[int, Meta(ge=1, description="steps from validation to validation")] = 100
-    patience: Annotated[int | None, Meta(description="validations without a better one that end it; none: never")] = (
-        None
-    )
+    patience: Annotated[int | None, Meta(description="validations without a better one that end it")] = None
     precision: Annotated[Precision, Meta(description="of the forward pass")] = "auto"
     threads: Annotated[int, Meta(ge=1, description="processor threads for the network")] = 1
 
@@ -124,7 +122,8 @@ def make_recipe(recipe: type[R], fields: Mapping[str, Any]) -> R:
         raise SpecError(f"The recipe is not usable: {str(error).replace('`$.', '`')}.") from error
 
 
-class Space(msgspec.Struct, frozen=True, kw_only=False):
+@dataclass(frozen=True)
+class Space(Generic[R]):
     """Recipes like one, but for the fields that may vary.
 
     Args:
@@ -135,14 +134,14 @@ class Space(msgspec.Struct, frozen=True, kw_only=False):
         SpecError: a field is unknown, or its range is none.
     """
 
-    recipe: Any
-    search: dict[str, Any] = {}
+    recipe: R
+    search: dict[str, Any]
 
-    def draw(self, seed: int, number: int) -> list[Any]:
+    def draw(self, seed: int, number: int) -> list[R]:
         """So many recipes; the same seed draws the same, whatever their number."""
         return [self._one(np.random.default_rng((seed, i))) for i in range(number)]
 
-    def _one(self, rng: np.random.Generator) -> Any:
+    def _one(self, rng: np.random.Generator) -> R:
         fields = msgspec.to_builtins(self.recipe)
         for name, choice in sorted(self.search.items()):
             if name not in fields:
@@ -155,9 +154,9 @@ def _drawn(name: str, choice: Any, rng: np.random.Generator, *, whole: bool) -> 
     if isinstance(choice, list) and choice:
         return choice[int(rng.integers(len(choice)))]
     bounds = choice if isinstance(choice, dict) else {}
-    low, high, log = bounds.get("low"), bounds.get("high"), bounds.get("log", False)
-    numbers = all(isinstance(value, (int, float)) and math.isfinite(value) for value in (low, high))
-    if not numbers or set(bounds) - {"low", "high", "log"} or not low < high or (log and low <= 0):
+    low, high = (float(v) if isinstance(v := bounds.get(b), (int, float)) else math.nan for b in ("low", "high"))
+    log = bounds.get("log", False)
+    if not math.isfinite(high - low) or set(bounds) - {"low", "high", "log"} or not low < high or (log and low <= 0):
         raise SpecError(f"search.{name}: give a list of values, or {{low = …, high = …, log = true}} with low < high.")
     value = math.exp(rng.uniform(math.log(low), math.log(high))) if log else rng.uniform(low, high)
     return round(value) if whole else value
