@@ -51,7 +51,7 @@ MAY_USE: dict[str, set[str]] = {
     "spec": {"bundle", "errors"},
     "factory": {"models", "spec", "files", "named", "errors"},
     "export": {"continual", "graph", "spec", "runtime", "engines", "bundle", "files", "errors"},
-    "train": {"models", "runtime", "engines", "bundle", "files", "errors"},
+    "train": {"models", "runtime", "engines", "bundle", "command", "files", "errors"},
     "building": {
         *("factory", "spec", "export", "continual", "graph"),
         *("runtime", "engines", "devices", "bundle", "files", "errors"),
