@@ -71,11 +71,19 @@ def attach(net: nn.Module, spec: AdapterSpec | None = None, *, head: str | None 
 
 def put(weight: Weight, more: Sequence[Delta]) -> None:
     """Add adapters to one weight."""
+    _own_class(weight.owner)
     for delta in more:
         parametrize.register_parametrization(weight.owner, weight.attribute, delta)
     plist = weight.owner.parametrizations[weight.attribute]  # type: ignore[union-attr,index]
     plist.train(weight.owner.training)  # type: ignore[union-attr]
     accept_base(weight.owner)
+
+
+def _own_class(module: nn.Module) -> None:
+    """PyTorch makes a class for a parametrised module, which copies of it share: a change to one must not reach others."""
+    if parametrize.is_parametrized(module):
+        shared = type(module)
+        module.__class__ = type(shared.__name__, shared.__bases__, dict(shared.__dict__))
 
 
 def adapted_weights(net: nn.Module) -> list[Weight]:
@@ -115,6 +123,7 @@ def detach(net: nn.Module) -> int:
     """Take all adapters off: the base's own tensors as they were; returns how many weights had some."""
     found = adapted_weights(net)
     for weight in found:
+        _own_class(weight.owner)
         parametrize.remove_parametrizations(weight.owner, weight.attribute, leave_parametrized=False)
         forget_base(weight.owner)
     return len(found)

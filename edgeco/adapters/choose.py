@@ -66,21 +66,15 @@ def deltas(module: nn.Module, attribute: str) -> list[Delta]:
 
 
 def all_weights(net: nn.Module) -> Iterator[Weight]:
-    """Every parameter of two axes or more, under each of its names."""
+    """Every parameter of two axes or more, and every parametrised one, under each of its names."""
     for module_name, module in net.named_modules(remove_duplicate=False):
         if isinstance(module, parametrize.ParametrizationList | Delta | Prototypes) or _behind(module_name):
             continue
         own = [name for name, p in module._parameters.items() if p is not None and p.ndim >= 2]
         if parametrize.is_parametrized(module):
-            own += [name for name in module.parametrizations if original_shape(module, name)]  # type: ignore[union-attr]
+            own += list(module.parametrizations)  # type: ignore[arg-type]
         for attribute in own:
             yield Weight(f"{module_name}.{attribute}".lstrip("."), module_name, attribute, module)
-
-
-def original_shape(module: nn.Module, attribute: str) -> bool:
-    """Whether a parametrised attribute has one tensor of two axes or more behind it."""
-    found = getattr(module.parametrizations[attribute], "original", None)  # type: ignore[union-attr,index]
-    return isinstance(found, Tensor) and found.ndim >= 2
 
 
 def _behind(name: str) -> bool:
@@ -133,12 +127,12 @@ def _usual(weight: Weight) -> bool:
 def _refusal(weight: Weight, kind: Kind) -> str | None:
     if isinstance(weight.owner, nn.RNNBase):
         return "is of a recurrent layer, which reads its weights past any parametrisation"
-    if isinstance(weight.owner, nn.modules.lazy.LazyModuleMixin) or nn.parameter.is_lazy(weight.tensor):
-        return "has no size yet; run the network once"
     if parametrize.is_parametrized(weight.owner, weight.attribute):
         plain = weight.owner.parametrizations[weight.attribute]  # type: ignore[union-attr,index]
         if len(deltas(weight.owner, weight.attribute)) < len(plain):  # type: ignore[arg-type]
             return "is parametrised already; make it plain by torch.nn.utils.parametrize.remove_parametrizations"
+    if nn.parameter.is_lazy(weight.tensor):
+        return "has no size yet; run the network once"
     if kind == "splopa" and weight.tensor.ndim != 2:
         return "is no matrix, of which alone splopa has blocks"
     if kind == "taps" and not weight.depthwise:
