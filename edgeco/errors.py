@@ -56,6 +56,12 @@ class WeightsError(ConversionError):
     """A checkpoint cannot be read safely or does not fit its network."""
 
 
+class PackError(ConversionError):
+    """A task pack is damaged, or does not belong to the network it is put on."""
+
+    exit_code = 5
+
+
 class EngineError(EdgecoError):
     """An engine is missing, refuses a graph, or fails while running."""
 

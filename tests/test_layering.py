@@ -17,7 +17,7 @@ PACKAGE = ROOT / "edgeco"
 BOTH = {"bundle", "devices", "errors", "files", "named"}
 RUN = {"engines", "runtime"}
 FRONT = {"show", "command", "cli"}
-BUILD = {"graph", "continual", "export", "models", "train", "building", "factory", "spec"}
+BUILD = {"graph", "continual", "export", "models", "train", "adapters", "building", "factory", "spec"}
 
 HEAVY_BUILD = {"torch", "onnx", "onnxscript"}
 """Packages that the run side does without."""
@@ -52,8 +52,9 @@ MAY_USE: dict[str, set[str]] = {
     "factory": {"models", "spec", "files", "named", "errors"},
     "export": {"continual", "graph", "spec", "runtime", "engines", "bundle", "files", "errors"},
     "train": {"models", "runtime", "engines", "bundle", "files", "errors"},
+    "adapters": {"train", "factory", "spec", "continual", "graph", "models", "files", "errors"},
     "building": {
-        *("factory", "spec", "export", "continual", "graph"),
+        *("adapters", "factory", "spec", "export", "continual", "graph"),
         *("runtime", "engines", "devices", "bundle", "files", "errors"),
     },
 }
