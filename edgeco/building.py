@@ -31,9 +31,10 @@ from edgeco.devices.target import check_fits, target_of
 from edgeco.errors import CheckFailed, SpecError, WriteError
 from edgeco.export.check import rollout
 from edgeco.export.compare import Comparison
+from edgeco.export.exported import Exported
 from edgeco.export.fold import fold_norms
 from edgeco.export.frame_input import FrameInput, fold_frame
-from edgeco.export.onnx import Exported, export_onnx
+from edgeco.export.onnx import export_onnx
 from edgeco.export.package import check_labels, manifest_of, members_of, outputs_of, step_layers
 from edgeco.export.tensorrt_forms import tensorrt_forms
 from edgeco.export.widen import widen_depthwise

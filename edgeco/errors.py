@@ -23,6 +23,10 @@ class SpecError(EdgecoError):
     exit_code = 2
 
 
+class CalibrationError(EdgecoError):
+    """A calibration cannot be carried out or used: no data, values that are no numbers, ranges of another network."""
+
+
 class FrameError(SpecError):
     """A frame given to a stream has the wrong shape, type or contents."""
 
