@@ -246,6 +246,6 @@ def test_refused_bindings(one: Fake) -> None:
         lane.bind(own, {**out, "h000_slots_new": own["h000_slots_age1"]})
     with pytest.raises(EngineError, match="is not bound"):
         lane.bind({"x": own["x"]}, out)
-    with pytest.raises(EngineError, match="its buffer"):
+    with pytest.raises(EngineError, match="and its buffer"):
         lane.bind({**own, "x": whole}, out)
     lane.close()

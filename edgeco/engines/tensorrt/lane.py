@@ -109,21 +109,18 @@ class Lane:
         if plan is None:
             return LaneBinding(None, None, {}, {})
         context = self._held[id(plan)]
-        names = [plan.engine.get_tensor_name(number) for number in range(plan.engine.num_io_tensors)]
-        taken = {name: inputs[name] for name in names if name in inputs}
-        given = {name: outputs[name] for name in names if name in outputs}
-        for name in names:
+        taken = {name: inputs[name] for name in plan.tensors if name in inputs}
+        given = {name: outputs[name] for name in plan.tensors if name in outputs}
+        for name, made in plan.tensors.items():
             buffer = taken.get(name) or given.get(name)
             if buffer is None:
                 raise EngineError(f"{name!r} of the graph is not bound")
-            self._check_fit(plan, name, buffer)
+            if made != (buffer.shape, buffer.dtype.name):
+                raise EngineError(
+                    f"{name!r} is {made[1]}{made[0]} in the plan, and its buffer {buffer.dtype}{buffer.shape}"
+                )
         check_aliasing(taken, given)
         return LaneBinding(context, plan.logger, taken, given)
-
-    def _check_fit(self, plan: Plan, name: str, buffer: Buffer) -> None:
-        shape = tuple(plan.engine.get_tensor_shape(name))
-        if shape != buffer.shape:
-            raise EngineError(f"{name!r} of the graph is {shape}, its buffer {buffer.shape}")
 
     def run(self, binding: Binding) -> None:
         """Queue the phase's work. Raises EngineError if it cannot be queued; the past is then as before."""

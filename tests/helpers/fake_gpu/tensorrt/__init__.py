@@ -250,6 +250,9 @@ class ICudaEngine(_Gated):
     def get_tensor_shape(self, name: str) -> tuple[int, ...]:
         return self._program.shapes[name]
 
+    def get_tensor_dtype(self, name: str) -> Any:
+        return getattr(DataType, _DTYPES[self._program.stored(name).name])  # noqa: F821
+
     def create_execution_context(self, *strategy: Any) -> IExecutionContext:
         GPU.current()
         return IExecutionContext(self._program, self._logger)
