@@ -36,7 +36,7 @@ def fake(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Fake]:
 def order(**changes: object) -> Order:
     import msgspec
 
-    made = make_order(NET.onnx, IO, 1, "fp32", False, frozenset(), Options(), 8 << 30)
+    made = make_order(NET.onnx, IO, 1, "fp16", False, frozenset(), Options(), 8 << 30)
     return msgspec.structs.replace(made, **changes)
 
 
@@ -148,7 +148,7 @@ def test_everything_that_matters_is_in_the_key() -> None:
     base = plan_key(NET.onnx, order(), "10.3.0", "Orin", (8, 7))
     others = [
         plan_key(NET.onnx + b" ", order(), "10.3.0", "Orin", (8, 7)),
-        plan_key(NET.onnx, order(precision="fp16"), "10.3.0", "Orin", (8, 7)),
+        plan_key(NET.onnx, order(precision="fp32"), "10.3.0", "Orin", (8, 7)),
         plan_key(NET.onnx, order(strong=True), "10.3.0", "Orin", (8, 7)),
         plan_key(NET.onnx, order(half=("x",)), "10.3.0", "Orin", (8, 7)),
         plan_key(NET.onnx, order(), "10.3.1", "Orin", (8, 7)),

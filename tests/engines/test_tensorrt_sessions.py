@@ -33,7 +33,7 @@ def one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Fake]:
         yield fake
 
 
-def open_engine(net: StepNet, precision: str = "fp32", half: frozenset[str] = frozenset(), graphs: bool = True):
+def open_engine(net: StepNet, precision: str = "fp16", half: frozenset[str] = frozenset(), graphs: bool = True):
     from edgeco.engines.cuda import open_cuda
     from edgeco.engines.tensorrt.api import find_tensorrt
     from edgeco.engines.tensorrt.cache import PlanCache

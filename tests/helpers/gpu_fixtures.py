@@ -76,7 +76,7 @@ def without(*names: str) -> Callable[..., ModuleType]:
 
     def find(name: str, *args: Any, **kwargs: Any) -> ModuleType:
         if name.split(".")[0] in names:
-            raise ImportError(f"No module named {name!r}", name=name)
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
         return real(name, *args, **kwargs)
 
     return find

@@ -72,9 +72,10 @@ class Lane:
         self._graphs = 0
         self._stack = stack = contextlib.ExitStack()
         self._held: dict[int, Any] = {}
-        self.close = weakref.finalize(self, _release, cuda, stack, self._held)
         with cuda:
             self._stream = cuda.stream()
+        self.close = weakref.finalize(self, _release, cuda, stack, self._stream)
+        with cuda:
             stack.callback(cuda.close_stream, self._stream)
             stack.callback(self._held.clear)
             for plan in dict.fromkeys(id(plan) for plan in plans if plan is not None):
@@ -182,8 +183,11 @@ class Lane:
         return recorded
 
 
-def _release(cuda: Cuda, stack: contextlib.ExitStack, held: dict[int, Any]) -> None:
-    """Graphs, pages, buffers, contexts, stream: in the reverse of the order in which they came, whatever fails."""
+def _release(cuda: Cuda, stack: contextlib.ExitStack, stream: Any) -> None:
+    """Graphs, pages, buffers, contexts, stream: in the reverse of the order in which they came, whatever fails; but
+    first what is still going on with them comes to its end."""
+    with contextlib.suppress(EngineError), cuda:
+        cuda.synchronize(stream)
     with contextlib.suppress(EngineError), cuda:
         stack.close()
 
