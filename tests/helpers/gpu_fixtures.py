@@ -12,6 +12,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from stepnets import StepNet
 
 FAKES = [Path(__file__).with_name(name) for name in ("fake_gpu", "fake_cuda")]
 PACKAGES = ("tensorrt", "cuda", "pycuda", "gpu", "trt_model")
@@ -53,6 +54,20 @@ def installed(
     finally:
         gc.collect()
         forget()
+
+
+def open_engine(net: StepNet, precision: str = "fp16", half: frozenset[str] = frozenset(), graphs: bool = True) -> Any:
+    """The engine of a hand-made step network, as this version types it."""
+    from edgeco.engines.cuda import open_cuda
+    from edgeco.engines.tensorrt.api import find_tensorrt
+    from edgeco.engines.tensorrt.cache import PlanCache
+    from edgeco.engines.tensorrt.engine import TensorRtEngine
+    from edgeco.engines.tensorrt.order import Options
+    from edgeco.engines.tensorrt.plans import Plans
+
+    api = find_tensorrt()
+    plans = Plans(api, open_cuda(), PlanCache(), lambda text: None, net.manifest.name)
+    return TensorRtEngine([net.onnx], plans, precision, api.strong, half, Options(), graphs)
 
 
 def compile_here(

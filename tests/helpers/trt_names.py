@@ -1,4 +1,4 @@
-"""Every name of TensorRT's that the package uses, in which versions it is there, and the path that each version takes."""
+"""Every name of TensorRT's that the package uses, which versions have it, and the path that each version takes."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ PATHS = {
     "10.16.1.11": (True, 1 << 1, 22, True),
     "11.4.0.106": (True, 0, 22, True),
 }
-"""By version: whether it is typed strongly, the flags of a network, the newest opset, whether builds tell of progress."""
+"""By version: whether it is typed strongly, a network's flags, the newest opset, whether builds tell of progress."""
 
 
 def surprises(version: str, has: Callable[[str, str | None], bool]) -> Iterator[str]:

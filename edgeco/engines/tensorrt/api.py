@@ -34,7 +34,7 @@ class Api:
         if not hasattr(trt, "__version__") or not hasattr(trt, "Builder"):  # a folder of that name in the path, say
             place = getattr(trt, "__file__", None) or next(iter(getattr(trt, "__path__", ())), "an unknown place")
             raise EngineError(
-                f"what Python imports as tensorrt is not TensorRT's package but {place}; rename that, or start elsewhere"
+                f"what Python imports as tensorrt is not TensorRT but {place}; rename that, or start elsewhere"
             )
         self.text = str(trt.__version__)
         numbers = [int(part) for part in re.findall(r"\d+", self.text)[:3]]

@@ -23,6 +23,8 @@ from edgeco.errors import EngineError
 from edgeco.files import CACHE, cache_folder, replace_file
 
 FORMAT = 1
+ROOT = 0
+"""The user who may write everywhere anyhow."""
 
 
 class Sidecar(msgspec.Struct, frozen=True, kw_only=True):
@@ -140,7 +142,7 @@ def _check_owner(folder: Path) -> None:
             f"everybody may write to {folder}, and plans are native code; take that right away, or name another "
             f"folder in {CACHE}"
         )
-    if sys.platform != "win32" and found.st_uid not in (0, os.geteuid()):
+    if sys.platform != "win32" and found.st_uid not in (ROOT, os.geteuid()):
         raise EngineError(
             f"{folder} is another user's, and plans are native code; name a folder of your own in {CACHE}"
         )

@@ -63,7 +63,7 @@ class Context:
     @staticmethod
     def synchronize() -> None:
         _raised(GPU.current)
-        for stream in list(GPU.streams):
+        for stream in (1, *GPU.streams):
             _raised(GPU.synchronize, stream)
 
 
