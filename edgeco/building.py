@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from edgeco import __version__
+from edgeco.adapters.pack import fused_network
 from edgeco.bundle import write_bundle
 from edgeco.bundle.manifest import SCHEMA_VERSION, Manifest, Preprocessing
 from edgeco.continual.convert import StepGraph, convert_graph, trace_network
@@ -30,9 +31,10 @@ from edgeco.devices.target import check_fits, target_of
 from edgeco.errors import CheckFailed, SpecError, WriteError
 from edgeco.export.check import rollout
 from edgeco.export.compare import Comparison
+from edgeco.export.exported import Exported
 from edgeco.export.fold import fold_norms
 from edgeco.export.frame_input import FrameInput, fold_frame
-from edgeco.export.onnx import Exported, export_onnx
+from edgeco.export.onnx import export_onnx
 from edgeco.export.package import check_labels, manifest_of, members_of, outputs_of, step_layers
 from edgeco.export.tensorrt_forms import tensorrt_forms
 from edgeco.export.widen import widen_depthwise
@@ -150,6 +152,9 @@ def build(
     say("making the network")
     net = make_network(factory, spec.arguments).eval().float()
     matched = None if spec.weights is None else load_weights(net, spec.weights, spec.weights_key)
+    if spec.pack is not None:
+        net, task = fused_network(net, spec.pack)
+        labels = labels or task.info.labels
     work = _Work(spec, net, spec.name or str(getattr(factory, "__name__", "network")))
     say("tracing the network")
     work.derive()
@@ -387,7 +392,7 @@ def _provenance(spec: BuildSpec) -> dict[str, Any]:
     import onnx
 
     fields = {k: v for k, v in msgspec.to_builtins(spec, enc_hook=repr).items() if v not in (None, {}, [])}
-    for key in ("weights", "model", "labels"):
+    for key in ("weights", "model", "labels", "pack"):
         if isinstance(fields.get(key), str):
             fields[key] = os.path.basename(fields[key])
     return {

@@ -23,6 +23,10 @@ class SpecError(EdgecoError):
     exit_code = 2
 
 
+class CalibrationError(EdgecoError):
+    """A calibration cannot be carried out or used: no data, values that are no numbers, ranges of another network."""
+
+
 class FrameError(SpecError):
     """A frame given to a stream has the wrong shape, type or contents."""
 
@@ -54,6 +58,12 @@ class UnsupportedOperator(ConversionError):
 
 class WeightsError(ConversionError):
     """A checkpoint cannot be read safely or does not fit its network."""
+
+
+class PackError(ConversionError):
+    """A task pack is damaged, or does not belong to the network it is put on."""
+
+    exit_code = 5
 
 
 class EngineError(EdgecoError):

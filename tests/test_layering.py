@@ -17,7 +17,7 @@ PACKAGE = ROOT / "edgeco"
 BOTH = {"bundle", "devices", "errors", "files", "named"}
 RUN = {"engines", "runtime"}
 FRONT = {"show", "command", "cli"}
-BUILD = {"graph", "continual", "export", "models", "train", "building", "factory", "spec"}
+BUILD = {"calibration", "graph", "continual", "export", "models", "train", "adapters", "building", "factory", "spec"}
 
 HEAVY_BUILD = {"torch", "onnx", "onnxscript"}
 """Packages that the run side does without."""
@@ -51,9 +51,12 @@ MAY_USE: dict[str, set[str]] = {
     "spec": {"bundle", "errors"},
     "factory": {"models", "spec", "files", "named", "errors"},
     "export": {"continual", "graph", "spec", "runtime", "engines", "bundle", "files", "errors"},
+    "calibration": {"export", "train", "spec", "runtime", "engines", "bundle", "files", "named", "errors"},
     "train": {"models", "runtime", "engines", "bundle", "command", "files", "errors"},
+    "evaluation": {"train", "factory", "spec", "models", "runtime", "engines", "bundle", "files", "errors"},
+    "adapters": {"train", "factory", "spec", "continual", "graph", "models", "files", "errors"},
     "building": {
-        *("factory", "spec", "export", "continual", "graph"),
+        *("calibration", "adapters", "factory", "spec", "export", "continual", "graph"),
         *("runtime", "engines", "devices", "bundle", "files", "errors"),
     },
 }
@@ -185,7 +188,7 @@ def face(name: str) -> bool:
 @pytest.mark.parametrize(
     ("package", "doors"),
     [
-        ("onnxruntime", {"engines", "export"}),
+        ("onnxruntime", {"engines", "export", "calibration"}),
         ("tensorrt", {"engines"}),
         ("pycuda", {"engines"}),
         ("cuda", {"engines"}),

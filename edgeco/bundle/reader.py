@@ -60,11 +60,12 @@ class Bundle:
 
     def phases(self, variant: str) -> list[bytes | None]:
         """A complete ONNX model per phase, None where a phase has nothing to do. Raises as ``onnx``."""
-        graphs = self._variant(variant).graphs
+        graphs = self.variant(variant).graphs
         made = {member: self.onnx(variant, graphs.index(member)) for member in dict.fromkeys(graphs) if member}
         return [made.get(member) for member in graphs]
 
-    def _variant(self, name: str) -> Variant:
+    def variant(self, name: str) -> Variant:
+        """What the manifest says of a variant. Raises SpecError if there is no such one."""
         if name not in self.manifest.variants:
             known = ", ".join(self.manifest.variants)
             raise SpecError(f"{self.path} has no variant {shown(name)}; it has {known}.")
@@ -81,7 +82,7 @@ class Bundle:
             SpecError: there is no such variant, or the phase has nothing to do.
             BundleError: graph and weights together are too large for ONNX.
         """
-        chosen = self._variant(variant)
+        chosen = self.variant(variant)
         member = chosen.graphs[phase % len(chosen.graphs)]
         if not member:
             raise SpecError(f"{self.path} has no graph for phase {phase}, in which {shown(variant)} has nothing to do.")

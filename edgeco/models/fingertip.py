@@ -30,7 +30,7 @@ _SCALE = 50.0
 class FingertipGesture(nn.Module):
     """(B, 2, T) places with T >= 8 -> (B, 4) logits: three convolutions over the changes, and their mean over time."""
 
-    def __init__(self, width: int = 32, classes: int = len(LABELS)) -> None:
+    def __init__(self, width: int = 64, classes: int = len(LABELS)) -> None:
         super().__init__()
         self.features = nn.Sequential(
             nn.Conv1d(2, width, 3, bias=False),

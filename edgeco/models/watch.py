@@ -12,7 +12,7 @@ from pathlib import Path
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-LABELS = ("standing", "running", "walking", "badminton")
+LABELS = ("Standing", "Running", "Walking", "Badminton")
 
 CLIP_SHAPE = (6, 30)
 """Values and frames of one clip; the frame count is also the receptive field."""

@@ -65,7 +65,7 @@ class WatchTask(Task):
         return WatchActivity()
 
     def parts(self, path: Path, seed: int) -> tuple[Data, Data, Data]:
-        learnt, validation, test = read_watch(path).split(FRACTIONS, by="case", seed=seed)
+        learnt, validation, test = read_data(path, labels=LABELS, fps=FPS).split(FRACTIONS, by="case", seed=seed)
         return learnt, validation, test
 
     def batches(self, data: Data, recipe: Recipe) -> BatchFunction:
@@ -78,12 +78,6 @@ class WatchTask(Task):
 
     def entering(self, frames: NDArray[np.float32]) -> Tensor:
         return torch.from_numpy(np.stack([clip_of(window) for window in frames]))
-
-
-def read_watch(path: Path) -> Data:
-    """The recordings, with the network's names of the classes."""
-    data = read_data(path, fps=FPS)
-    return Data(data.cases, tuple(label.lower() for label in data.labels)).labelled(LABELS)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
