@@ -157,7 +157,8 @@ class _Rollout:
                 raise CalibrationError(f"{stream.name} has no frames to calibrate with; give another source.")
             place.digest = _chained(place.digest, place.seen.encode())
             place.stream, place.frame, place.seen = number + 1, 0, ""
-            if checkpoint is not None and (stream.live or checkpoint.due):
+            around = self.streams[number : number + 2]
+            if checkpoint is not None and (checkpoint.due or any(either.live for either in around)):
                 self._keep(checkpoint)
 
     def _keep(self, checkpoint: Checkpoint) -> None:
