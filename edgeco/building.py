@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from edgeco import __version__
+from edgeco.adapters.pack import fused_network
 from edgeco.bundle import write_bundle
 from edgeco.bundle.manifest import SCHEMA_VERSION, Manifest, Preprocessing
 from edgeco.continual.convert import StepGraph, convert_graph, trace_network
@@ -151,6 +152,9 @@ def build(
     say("making the network")
     net = make_network(factory, spec.arguments).eval().float()
     matched = None if spec.weights is None else load_weights(net, spec.weights, spec.weights_key)
+    if spec.pack is not None:
+        net, task = fused_network(net, spec.pack)
+        labels = labels or task.info.labels
     work = _Work(spec, net, spec.name or str(getattr(factory, "__name__", "network")))
     say("tracing the network")
     work.derive()
@@ -388,7 +392,7 @@ def _provenance(spec: BuildSpec) -> dict[str, Any]:
     import onnx
 
     fields = {k: v for k, v in msgspec.to_builtins(spec, enc_hook=repr).items() if v not in (None, {}, [])}
-    for key in ("weights", "model", "labels"):
+    for key in ("weights", "model", "labels", "pack"):
         if isinstance(fields.get(key), str):
             fields[key] = os.path.basename(fields[key])
     return {

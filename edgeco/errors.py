@@ -31,6 +31,10 @@ class FrameError(SpecError):
     """A frame given to a stream has the wrong shape, type or contents."""
 
 
+class DataError(SpecError):
+    """A set of recordings is not usable: empty, of mixed shapes, with values missing, or with a label nobody knows."""
+
+
 class ConversionError(EdgecoError):
     """A network cannot be turned into a step network."""
 
@@ -54,6 +58,12 @@ class UnsupportedOperator(ConversionError):
 
 class WeightsError(ConversionError):
     """A checkpoint cannot be read safely or does not fit its network."""
+
+
+class PackError(ConversionError):
+    """A task pack is damaged, or does not belong to the network it is put on."""
+
+    exit_code = 5
 
 
 class EngineError(EdgecoError):

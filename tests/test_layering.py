@@ -17,7 +17,7 @@ PACKAGE = ROOT / "edgeco"
 BOTH = {"bundle", "devices", "errors", "files", "named"}
 RUN = {"engines", "runtime"}
 FRONT = {"show", "command", "cli"}
-BUILD = {"graph", "continual", "export", "calibration", "models", "train", "building", "factory", "spec"}
+BUILD = {"calibration", "graph", "continual", "export", "models", "train", "adapters", "building", "factory", "spec"}
 
 HEAVY_BUILD = {"torch", "onnx", "onnxscript"}
 """Packages that the run side does without."""
@@ -53,8 +53,9 @@ MAY_USE: dict[str, set[str]] = {
     "export": {"continual", "graph", "spec", "runtime", "engines", "bundle", "files", "errors"},
     "calibration": {"export", "train", "spec", "runtime", "engines", "bundle", "files", "named", "errors"},
     "train": {"models", "runtime", "engines", "bundle", "files", "errors"},
+    "adapters": {"train", "factory", "spec", "continual", "graph", "models", "files", "errors"},
     "building": {
-        *("factory", "spec", "export", "calibration", "continual", "graph"),
+        *("calibration", "adapters", "factory", "spec", "export", "continual", "graph"),
         *("runtime", "engines", "devices", "bundle", "files", "errors"),
     },
 }

@@ -63,6 +63,7 @@ class ClipGraph:
         batch: the traced batch size (a prime that divides no other size).
         length: frames in the clip.
         pinned: why the network takes no other length, or None if a second length was traced and agrees.
+        names: of the tensors in the network itself, by placeholder name.
     """
 
     graph: fx.Graph
@@ -75,6 +76,7 @@ class ClipGraph:
     pinned: str | None = None
     resized: dict[str, tuple[int, ...]] = field(default_factory=dict)
     """Shape of every node at the second length, by node name; empty when pinned."""
+    names: dict[str, str] = field(default_factory=dict)
 
 
 def where(node: fx.Node) -> str:
@@ -311,7 +313,9 @@ def _collect(exported: Any, inputs: list[ClipInput], batch: int, length: int) ->
     returned = next(n for n in graph.nodes if n.op == "output").args[0]
     mutations = len(signature.buffers_to_mutate)
     outputs = _named_outputs(list(returned)[mutations:], exported.call_spec.out_spec)
-    return ClipGraph(graph, tensors, inputs, outputs, exported.call_spec.out_spec, batch, length)
+    made = ClipGraph(graph, tensors, inputs, outputs, exported.call_spec.out_spec, batch, length)
+    made.names = {**sources, **lifted}
+    return made
 
 
 def _named_outputs(nodes: list[Any], spec: Any) -> dict[str, fx.Node]:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from gpu_fixtures import VERSIONS, Fake, compile_here, installed
-from stepnets import StepNet, history, mixed, stepnet
+from gpu_fixtures import VERSIONS, Fake, compile_here, installed, open_engine
+from stepnets import history, mixed, stepnet
 
 from edgeco.engines.session import Session
 from edgeco.errors import EngineError
@@ -31,19 +31,6 @@ def one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Fake]:
     monkeypatch.setattr("edgeco.engines.tensorrt.plans.compile_in_child", compile_here)
     with installed(monkeypatch, tmp_path) as fake:
         yield fake
-
-
-def open_engine(net: StepNet, precision: str = "fp32", half: frozenset[str] = frozenset(), graphs: bool = True):
-    from edgeco.engines.cuda import open_cuda
-    from edgeco.engines.tensorrt.api import find_tensorrt
-    from edgeco.engines.tensorrt.cache import PlanCache
-    from edgeco.engines.tensorrt.engine import TensorRtEngine
-    from edgeco.engines.tensorrt.order import Options
-    from edgeco.engines.tensorrt.plans import Plans
-
-    api = find_tensorrt()
-    plans = Plans(api, open_cuda(), PlanCache(), lambda text: None, net.manifest.name)
-    return TensorRtEngine([net.onnx], plans, precision, api.strong, half, Options(), graphs)
 
 
 def drive(session: Session, frames: np.ndarray) -> dict[str, np.ndarray]:
@@ -202,6 +189,17 @@ def test_frames_may_be_written_before_answers_are_read(one: Fake) -> None:
     np.testing.assert_array_equal(past[:, 0], 3 * frames[-3:, :2])
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_an_end_waits_for_the_work_that_is_queued(one: Fake, monkeypatch: pytest.MonkeyPatch, backend: str) -> None:
+    monkeypatch.setenv("EDGECO_CUDA", backend)
+    net = mixed()
+    session = Session(open_engine(net), net.manifest)
+    session.engine.memory.write(session.inputs["x"], net.frames(1)[0])
+    session.run()
+    session.close()
+    assert one.gpu.live == {}
+
+
 def test_what_a_failing_start_took_is_given_back(one: Fake, monkeypatch: pytest.MonkeyPatch) -> None:
     net = mixed()
     engine = open_engine(net)
@@ -246,6 +244,6 @@ def test_refused_bindings(one: Fake) -> None:
         lane.bind(own, {**out, "h000_slots_new": own["h000_slots_age1"]})
     with pytest.raises(EngineError, match="is not bound"):
         lane.bind({"x": own["x"]}, out)
-    with pytest.raises(EngineError, match="its buffer"):
+    with pytest.raises(EngineError, match="and its buffer"):
         lane.bind({**own, "x": whole}, out)
     lane.close()

@@ -11,7 +11,7 @@ import numpy as np
 
 from edgeco.engines.cuda.graphs import BindingsGraphs
 from edgeco.engines.cuda.protocol import NO_DRIVER, NO_GPU, Bytes, Device, Missing, Page
-from edgeco.engines.cuda.results import Results
+from edgeco.engines.cuda.results import Results, first_line
 from edgeco.errors import EngineError
 
 PACKAGE = "cuda.bindings"
@@ -156,7 +156,9 @@ def import_driver() -> ModuleType:
     """``cuda.bindings.driver``. Raises Missing where it cannot be imported."""
     try:
         from cuda.bindings import driver
-    except ImportError as error:
-        reason = "not installed" if (error.name or "").split(".")[0] == "cuda" else str(error)
+    except ModuleNotFoundError as error:
+        reason = "not installed" if (error.name or "").split(".")[0] == "cuda" else first_line(error)
         raise Missing(PACKAGE, Missing.PACKAGE, reason) from error
+    except Exception as error:  # a library that is missing, another driver
+        raise Missing(PACKAGE, Missing.PACKAGE, first_line(error)) from error
     return driver  # type: ignore[no-any-return]

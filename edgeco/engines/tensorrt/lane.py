@@ -72,9 +72,10 @@ class Lane:
         self._graphs = 0
         self._stack = stack = contextlib.ExitStack()
         self._held: dict[int, Any] = {}
-        self.close = weakref.finalize(self, _release, cuda, stack, self._held)
         with cuda:
             self._stream = cuda.stream()
+        self.close = weakref.finalize(self, _release, cuda, stack, self._stream)
+        with cuda:
             stack.callback(cuda.close_stream, self._stream)
             stack.callback(self._held.clear)
             for plan in dict.fromkeys(id(plan) for plan in plans if plan is not None):
@@ -109,21 +110,18 @@ class Lane:
         if plan is None:
             return LaneBinding(None, None, {}, {})
         context = self._held[id(plan)]
-        names = [plan.engine.get_tensor_name(number) for number in range(plan.engine.num_io_tensors)]
-        taken = {name: inputs[name] for name in names if name in inputs}
-        given = {name: outputs[name] for name in names if name in outputs}
-        for name in names:
+        taken = {name: inputs[name] for name in plan.tensors if name in inputs}
+        given = {name: outputs[name] for name in plan.tensors if name in outputs}
+        for name, made in plan.tensors.items():
             buffer = taken.get(name) or given.get(name)
             if buffer is None:
                 raise EngineError(f"{name!r} of the graph is not bound")
-            self._check_fit(plan, name, buffer)
+            if made != (buffer.shape, buffer.dtype.name):
+                raise EngineError(
+                    f"{name!r} is {made[1]}{made[0]} in the plan, and its buffer {buffer.dtype}{buffer.shape}"
+                )
         check_aliasing(taken, given)
         return LaneBinding(context, plan.logger, taken, given)
-
-    def _check_fit(self, plan: Plan, name: str, buffer: Buffer) -> None:
-        shape = tuple(plan.engine.get_tensor_shape(name))
-        if shape != buffer.shape:
-            raise EngineError(f"{name!r} of the graph is {shape}, its buffer {buffer.shape}")
 
     def run(self, binding: Binding) -> None:
         """Queue the phase's work. Raises EngineError if it cannot be queued; the past is then as before."""
@@ -185,8 +183,11 @@ class Lane:
         return recorded
 
 
-def _release(cuda: Cuda, stack: contextlib.ExitStack, held: dict[int, Any]) -> None:
-    """Graphs, pages, buffers, contexts, stream: in the reverse of the order in which they came, whatever fails."""
+def _release(cuda: Cuda, stack: contextlib.ExitStack, stream: Any) -> None:
+    """Graphs, pages, buffers, contexts, stream: in the reverse of the order in which they came, whatever fails; but
+    first what is still going on with them comes to its end."""
+    with contextlib.suppress(EngineError), cuda:
+        cuda.synchronize(stream)
     with contextlib.suppress(EngineError), cuda:
         stack.close()
 

@@ -214,7 +214,7 @@ def cuGraphLaunch(graph: int, stream: int) -> tuple[Any]:
 
 
 def cuGraphExecDestroy(graph: int) -> tuple[Any]:
-    return _done(GPU.graphs.pop, graph)
+    return _done(GPU.destroy, graph)
 
 
 def cuGraphDestroy(graph: int) -> tuple[Any]:
