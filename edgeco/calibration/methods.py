@@ -23,6 +23,9 @@ PERCENTILE = 99.99
 CANDIDATES = 300
 """Thresholds that are tried, each about a hundredth above the one before."""
 
+MOST_CLIPPED = 0.1
+"""Share of the numbers that ``entropy`` clips at most: where few were seen, losing most of them would look like no loss."""
+
 FEWEST = LEVELS + 1
 """Intervals below the least threshold: fewer could not be told from the quantised numbers themselves."""
 
@@ -65,7 +68,7 @@ def _divergence(counts: Array, edge: int) -> float:
     """Information lost when magnitudes below an edge share 128 levels, and those above it are clipped to it."""
     kept = counts[:edge]
     filled = kept > 0
-    if not filled.any():
+    if kept.sum() < (1 - MOST_CLIPPED) * counts.sum():
         return float("inf")
     level = np.repeat(np.arange(FEWEST), np.diff(np.arange(FEWEST + 1) * edge // FEWEST))
     members = np.bincount(level, weights=filled, minlength=FEWEST)
