@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any
 
 from rich.console import Console
@@ -40,15 +41,12 @@ def ranges_tables(ranges: Ranges, tensors: bool = True) -> list[Table]:
 
 def calibration_facts(summary: Mapping[str, Any]) -> Table:
     """The summary of a calibration, as it is kept in the build report."""
-    half = summary["half"]
     values = {
         "method": summary["method"],
         "frames": _frames(summary["frames"], summary["streams"], summary["reset"]),
         "tensors": f"{summary['tensors']}, histories {summary['histories']}",
-        "always 0": _names(summary["dead"]),
-        "beyond FP16": _names(half["beyond"]),
-        "near its end": _names(half["near"]),
-        "below its normal numbers": _names(half["vanishing"]),
+        "always 0": _names(summary["dead"]) or "none of them",
+        "FP16": _half(summary["half"]),
     }
     return facts("Calibration", values)
 
@@ -73,16 +71,19 @@ def _frames(frames: int, streams: int, reset: int | None) -> str:
     return text + (f", reset every {reset}" if reset else ", never reset but at their beginning")
 
 
+def _half(half: Mapping[str, Any]) -> str:
+    """What FP16 does with the tensors."""
+    told = (("cannot hold", "beyond"), ("comes near its end with", "near"), ("rounds coarsely", "vanishing"))
+    return "; ".join(f"{what} {_names(half[which])}" for what, which in told if half[which]) or "holds every tensor"
+
+
 def _names(keys: list[str] | tuple[str, ...]) -> str:
-    if not keys:
-        return "none"
     return ", ".join(keys[:_NAMED]) + (f" and {len(keys) - _NAMED} more" if len(keys) > _NAMED else "")
 
 
 def _table(title: str, ranges: Mapping[str, TensorRange]) -> Table:
-    made = table(
-        title, "name", "least", "greatest", "INT8 up to", "numbers", "magnitudes, 0 to greatest", right=(1, 2, 3, 4)
-    )
+    columns = ("name", "least", "greatest", "INT8 up to", "numbers", "magnitudes, 0 to greatest")
+    made = table(title, *columns, right=(1, 2, 3, 4))
     made.columns[5].no_wrap = True
     for name, found in ranges.items():
         amax = "always 0" if found.dead else f"{found.amax:.4g}"
@@ -104,7 +105,7 @@ def histogram(found: TensorRange) -> Text:
     used = max(1, math.ceil(len(found.histogram) * found.peak / found.limit))
     columns = min(COLUMNS, used)
     edges = [used * place // columns for place in range(columns + 1)]
-    sums = [sum(found.histogram[a:b]) for a, b in zip(edges, edges[1:], strict=False)]
+    sums = [sum(found.histogram[start:end]) for start, end in pairwise(edges)]
     most = math.log1p(max(sums))
     bars = [_BARS[math.ceil((len(_BARS) - 1) * math.log1p(number) / most)] if most else " " for number in sums]
     kept = columns if found.amax >= found.peak else max(1, round(columns * found.amax / found.peak))
