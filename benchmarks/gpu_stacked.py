@@ -1,4 +1,4 @@
-"""The other way to keep the past of a convolution: one tensor with all its elements, shifted by the graph in every step.
+"""The other way to keep the past of a convolution: one tensor of all its elements, shifted by the graph in each step.
 
 edgeco binds each element by itself and rotates addresses (``slots``), or copies the newest over the oldest (``ring``).
 Here the same step graph is rewritten to take and give whole stacks, so that both can be timed side by side.

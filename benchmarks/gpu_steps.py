@@ -1,4 +1,4 @@
-"""What edgeco's own steps cost on a GPU: whole, bare, without CUDA graphs, and with stacked states in place of slots."""
+"""What edgeco's own steps cost on a GPU: whole, bare, without CUDA graphs, and stacked states instead of slots."""
 
 from __future__ import annotations
 
