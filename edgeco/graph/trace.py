@@ -75,6 +75,8 @@ class ClipGraph:
     pinned: str | None = None
     resized: dict[str, tuple[int, ...]] = field(default_factory=dict)
     """Shape of every node at the second length, by node name; empty when pinned."""
+    sources: dict[str, str] = field(default_factory=dict)
+    """Name in the network's state dict of every parameter and buffer among `tensors`."""
 
 
 def where(node: fx.Node) -> str:
@@ -311,7 +313,7 @@ def _collect(exported: Any, inputs: list[ClipInput], batch: int, length: int) ->
     returned = next(n for n in graph.nodes if n.op == "output").args[0]
     mutations = len(signature.buffers_to_mutate)
     outputs = _named_outputs(list(returned)[mutations:], exported.call_spec.out_spec)
-    return ClipGraph(graph, tensors, inputs, outputs, exported.call_spec.out_spec, batch, length)
+    return ClipGraph(graph, tensors, inputs, outputs, exported.call_spec.out_spec, batch, length, sources=dict(sources))
 
 
 def _named_outputs(nodes: list[Any], spec: Any) -> dict[str, fx.Node]:
