@@ -7,6 +7,7 @@ and of the network's own parameters; to train it trains the network.
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import torch
@@ -66,7 +67,7 @@ class StreamForm(nn.Module):
         if start not in ("zeros", "replicate"):
             raise SpecError(f'start is {start!r}; give "zeros" or "replicate".')
         traced = trace_network(net, clip, time_dim)
-        watch = Watch({source: traced.tensors[name] for name, source in traced.sources.items()})
+        watch = Watch({source: traced.tensors[name] for name, source in traced.names.items() if name in traced.tensors})
         with watch:
             step = convert_graph(traced, window=window, exact=exact_mode(exact))
         refuse_decided(watch.decided, (name for name, p in net.named_parameters() if p.requires_grad))
@@ -88,6 +89,15 @@ class StreamForm(nn.Module):
         made = self.parallel.run(self.weights(named), clips)
         stacked = [_stacked(answer, value) for answer, value in zip(self.answers, made, strict=True)]
         return pytree.tree_unflatten(stacked, self._spec)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> StreamForm:
+        """A form of a copy of the network; how it is streamed is the same."""
+        made = StreamForm.__new__(StreamForm)
+        nn.Module.__init__(made)
+        for name in ("program", "inputs", "answers", "_spec", "parallel"):
+            setattr(made, name, getattr(self, name))
+        made.network, made.weights = copy.deepcopy(self.network, memo), copy.deepcopy(self.weights, memo)
+        return made
 
     @property
     def receptive_field(self) -> int:
