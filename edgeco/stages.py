@@ -13,6 +13,7 @@ from typing import Any, Literal, get_args
 import msgspec
 from torch import nn
 
+from edgeco.adapters.pack import fused_network
 from edgeco.errors import SpecError
 from edgeco.factory import load_weights, make_network
 from edgeco.prune import load_plan
@@ -87,12 +88,14 @@ class Made:
     Attributes:
         net: in evaluation, float32.
         journey: the stages it has been through.
+        labels: class names that a task pack brings.
         weights: what of the checkpoint was matched, None if none was given.
         pruning: what the plan took out, None if none was given.
     """
 
     net: nn.Module
     journey: Journey
+    labels: tuple[str, ...] | None = None
     weights: dict[str, Any] | None = None
     pruning: dict[str, Any] | None = None
 
@@ -117,5 +120,9 @@ def make(spec: BuildSpec, factory: Any, say: Callable[[str], None]) -> Made:
         made.pruning = msgspec.to_builtins(figures)
     if spec.weights is not None:
         made.weights = asdict(load_weights(made.net, spec.weights, spec.weights_key))
+    if spec.pack is not None:
+        made.journey.enter("fuse")
+        made.net, task = fused_network(made.net, spec.pack)
+        made.labels = task.info.labels
     return made
 
