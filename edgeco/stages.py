@@ -125,4 +125,3 @@ def make(spec: BuildSpec, factory: Any, say: Callable[[str], None]) -> Made:
         made.net, task = fused_network(made.net, spec.pack)
         made.labels = task.info.labels
     return made
-

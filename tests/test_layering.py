@@ -33,7 +33,10 @@ MAY_USE: dict[str, set[str]] = {
     "devices": {"bundle", "files", "errors"},
     "engines": {"devices", "bundle", "files", "errors"},
     "runtime": {"engines", "devices", "bundle", "files", "named", "errors"},
-    "show": {"runtime", "engines", "devices", "bundle", "files", "errors", "command", "building", "calibration"},
+    "show": {
+        *("runtime", "engines", "devices", "bundle", "files", "errors", "command"),
+        *("building", "calibration", "prune", "train"),
+    },
     "command": {"errors"},
     "cli": {
         "show",
@@ -46,6 +49,7 @@ MAY_USE: dict[str, set[str]] = {
         "errors",
         "building",
         "calibration",
+        "prune",
         "spec",
         "models",
     },
@@ -74,6 +78,7 @@ MAY_USE: dict[str, set[str]] = {
 LAZY = {
     *(("show", "building"), ("cli", "building"), ("cli", "spec"), ("cli", "models")),
     *(("show", "calibration"), ("cli", "calibration")),
+    *(("show", "prune"), ("show", "train"), ("cli", "prune")),
 }
 """Allowed only where it costs nothing until it is used: inside a function, or for type checkers."""
 

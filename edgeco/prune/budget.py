@@ -30,7 +30,7 @@ class Budget:
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
             raise SpecError(f"A budget of {self.kind!r} is not known; give one of {', '.join(KINDS)}.")
-        if not 0 < self.limit or (self.relative and self.limit > 1):
+        if not self.limit > 0 or (self.relative and self.limit > 1):
             raise SpecError(f"The budget {self} cannot be used; give a share of at most 100 %, or a number above 0.")
 
     def __str__(self) -> str:

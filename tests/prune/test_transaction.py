@@ -134,7 +134,8 @@ def test_an_optimiser_goes_on_with_what_is_kept(kind: type[torch.optim.Optimizer
         net(recording(4, *VIDEO, seed=step).float()).square().mean().backward()
         optimiser.step()
     before = {
-        n: {k: v.clone() for k, v in optimiser.state[p].items() if torch.is_tensor(v)} for n, p in net.named_parameters()
+        n: {k: v.clone() for k, v in optimiser.state[p].items() if torch.is_tensor(v)}
+        for n, p in net.named_parameters()
     }
     plan = planned(net)
     plan.apply(optimiser=optimiser)

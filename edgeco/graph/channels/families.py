@@ -55,7 +55,7 @@ class Family:
     @property
     def each(self) -> int:
         """Channels a unit has in the layer it is named for."""
-        return next(iter(self.members.values())).shape[1]
+        return int(next(iter(self.members.values())).shape[1])
 
 
 @dataclass(frozen=True)
@@ -199,7 +199,7 @@ def _named(tensor: str) -> str:
     """A layer's name, from its tensor's."""
     parts = tensor.split(".")
     if "parametrizations" in parts:
-        parts = parts[: parts.index("parametrizations")] + [""]
+        parts = [*parts[: parts.index("parametrizations")], ""]
     return ".".join(parts[:-1]) or tensor
 
 
