@@ -18,7 +18,7 @@ BOTH = {"bundle", "devices", "errors", "files", "named"}
 RUN = {"engines", "runtime"}
 FRONT = {"show", "command", "cli"}
 BUILD = {
-    *("calibration", "graph", "continual", "export", "models", "train", "adapters", "prune"),
+    *("calibration", "graph", "continual", "export", "models", "train", "evaluation", "adapters", "prune"),
     *("stages", "building", "factory", "spec"),
 }
 
@@ -61,7 +61,7 @@ MAY_USE: dict[str, set[str]] = {
     "export": {"continual", "graph", "spec", "runtime", "engines", "bundle", "files", "errors"},
     "calibration": {"export", "train", "spec", "runtime", "engines", "bundle", "files", "named", "errors"},
     "train": {"models", "runtime", "engines", "bundle", "command", "files", "errors"},
-    "evaluation": {"train", "factory", "spec", "models", "runtime", "engines", "bundle", "files", "errors"},
+    "evaluation": {"stages", "train", "spec", "models", "runtime", "engines", "bundle", "files", "errors"},
     "adapters": {"train", "factory", "spec", "continual", "graph", "models", "files", "errors"},
     "prune": {
         *("train", "export", "factory", "spec", "models", "continual", "graph"),

@@ -6,12 +6,14 @@ import copy
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
 from torch import nn
 
 from edgeco.errors import SpecError
+from edgeco.files import replace_file
 from edgeco.prune.budget import Budget
 from edgeco.prune.importance import Evidence
 from edgeco.prune.norms import recalibrate
@@ -19,7 +21,6 @@ from edgeco.prune.plan import PruningPlan, load_plan
 from edgeco.prune.planning import Options, Planner
 from edgeco.prune.recipe import PruneRecipe, Recordings, loss
 from edgeco.prune.selection import Limits
-from edgeco.train.checkpoint import read_checkpoint, write_checkpoint
 from edgeco.train.loop import Options as TrainingOptions
 from edgeco.train.loop import Training
 from edgeco.train.objective import distilled, supervised
@@ -194,7 +195,8 @@ class Rounds:
         path.parent.mkdir(parents=True, exist_ok=True)
         outcome.plan.save(plan)
         state = {"net": self.net.state_dict(), "optimiser": self.optimiser.state_dict(), "round": vars(made)}
-        write_checkpoint(path, state)
+        with replace_file(path) as file:
+            torch.save(state, file)
 
     def _resumed(self, number: int, outcome: Outcome) -> bool:
         path = self._path(number, "round.pt")
@@ -209,8 +211,8 @@ class Rounds:
         assert path is not None and kept is not None
         outcome.plan = load_plan(kept)
         pruned = outcome.plan.apply(copy.deepcopy(self.whole))
-        saved = read_checkpoint(path)
         try:
+            saved = torch.load(path, map_location="cpu", weights_only=True)
             ours, theirs = ([*net.parameters(), *net.buffers()] for net in (self.net, pruned))
             for tensor, like in zip(ours, theirs, strict=True):
                 tensor.data = like.data
@@ -218,8 +220,10 @@ class Rounds:
                 setattr(self.net.get_submodule(repair.module), repair.attribute, repair.after)
             self.net.load_state_dict(saved["net"])
             self.optimiser.load_state_dict(saved["optimiser"])
-        except (RuntimeError, ValueError, KeyError) as error:
-            raise SpecError(f"{path} is of another run ({str(error).splitlines()[0]}); remove its folder.") from error
+        except (RuntimeError, ValueError, KeyError, EOFError, UnpicklingError) as error:
+            raise SpecError(
+                f"{path} is damaged or of another run ({str(error).splitlines()[0]}); remove its folder."
+            ) from error
         return Round(**saved["round"])
 
 
