@@ -8,6 +8,7 @@ from edgeco import __version__
 from edgeco.cli.build import build, models
 from edgeco.cli.bundle import bench, inspect, verify
 from edgeco.cli.device import compile_, devices, doctor
+from edgeco.cli.evaluate import evaluate
 from edgeco.cli.run import demo, run
 from edgeco.command import Group
 
@@ -23,5 +24,5 @@ def main() -> None:
     """
 
 
-for _command in (build, models, run, demo, verify, inspect, bench, compile_, devices, doctor):
+for _command in (build, models, run, demo, evaluate, verify, inspect, bench, compile_, devices, doctor):
     main.add_command(_command)
