@@ -79,8 +79,8 @@ def build(
 def models(as_json: bool) -> None:
     """List the networks that 'edgeco build' knows by name.
 
-    What each takes, what one answer rests on, and what a clip and a step cost. Only camera-motion comes with weights;
-    for the others give 'edgeco build' a checkpoint (--weights).
+    What each takes, what one answer rests on, and what a clip and a step cost. The first four come with weights; for
+    the others give 'edgeco build' a checkpoint (--weights).
     """
     from edgeco.models.catalogue import known
     from edgeco.show.console import console, print_json

@@ -49,7 +49,7 @@ class ClipNetwork:
 
     @torch.inference_mode()
     def answers(self, frames: Sequence[Frame], ends: Sequence[int]) -> NDArray[np.float64]:
-        """Answers (windows, classes) to the clips that end at these frames, led by the first frame where they are short."""
+        """Answers (windows, classes) to the clips that end at these frames; short ones are led by the first frame."""
         ready = self._prepared(frames)
         found = []
         for start in range(0, len(ends), BATCH):

@@ -184,16 +184,14 @@ def _classes(report: EvalReport) -> Table:
 
 
 def _confusion(name: str, mode: Mode, labels: tuple[str, ...]) -> Table:
-    made = table(f"Windows by class (row) and answer (column), {name} network", "", right=())
-    for label in labels:
-        made.add_column(plain(label), justify="right")
+    made = table(f"Classes (rows) and answers, {name} network", "", *labels, right=tuple(range(1, len(labels) + 1)))
     for label, row in zip(labels, mode.windows.counts.tolist(), strict=True):
         made.add_row(plain(label), *(str(count) if count else "·" for count in row))
     return made
 
 
 def _growth(report: EvalReport) -> Table:
-    made = table("The step network by frames seen", "frames", "accuracy", "cases", right=(0, 1, 2))
+    made = table("By frames seen, step", "frames", "accuracy", "cases", right=(0, 1, 2))
     points = report.growth()
     kept = {round(i * (len(points) - 1) / (_POINTS - 1)) for i in range(_POINTS)} if points else set()
     for place in sorted(kept):
