@@ -131,9 +131,8 @@ def _stepped(model: Model, stream: Stream, case: Case, *, keep: bool) -> tuple[l
     standing = np.full(classes, np.nan)
     stream.reset()
     for frame in case.frames():
-        timed = (
-            case.fps is not None or frame.clock != "rate"
-        )  # else nobody knows the rate: it is taken for the network's
+        # Where nobody knows the recording's rate it is taken for the network's, as edgeco run does with rows.
+        timed = case.fps is not None or frame.clock != "rate"
         for _ in range((pacer if timed else every).decide(frame.stamp).times):
             result = stream.step(prepare(frame))
             if result.valid:

@@ -1,4 +1,4 @@
-"""The networks whose weights are shipped: small, exact in a stream, and as good on real recordings as their cards say."""
+"""The networks whose weights are shipped: small, exact in a stream, and as good on recordings as their cards say."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ REAL: list[tuple[Task, Callable[..., nn.Module], str, float]] = [
 
 @pytest.mark.parametrize(("task", "factory", "name", "least"), REAL, ids=IDS[:2])
 def test_held_out_recordings(task: Task, factory: Callable[..., nn.Module], name: str, least: float) -> None:
-    """The split that the shipped weights were not trained on; it has to beat a nearest neighbour that knows the rest."""
+    """The split that the shipped weights were not trained on; it beats a nearest neighbour that knows the rest."""
     own, nearest = compared(task, recording(name), 1, factory())
     assert own >= least and own > nearest
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -45,10 +46,8 @@ def test_a_damaged_byte_is_no_crash(tmp_path: Path, place: int) -> None:
     data = bytearray(mat_file(ARRAYS))
     data[place] ^= 0xFF
     (tmp_path / "x.mat").write_bytes(data)
-    try:
+    with contextlib.suppress(DataError):
         read_mat(tmp_path / "x.mat")
-    except DataError:
-        pass
 
 
 def test_the_real_file() -> None:
