@@ -130,8 +130,8 @@ class Ranges(Record, frozen=True):
             )
 
     def to_json(self) -> bytes:
-        """Readable JSON; equal ranges give equal bytes. Read it back by ``read_ranges``."""
-        return msgspec.json.encode(self, order="deterministic")
+        """JSON, tensors in the order of the graph; ``from_json`` is its inverse."""
+        return msgspec.json.encode(self)
 
     @classmethod
     def from_json(cls, data: bytes | memoryview, where: str = RANGES) -> Ranges:

@@ -19,6 +19,7 @@ from edgeco.bundle.contents import REPORT, check_contents, check_listing, read_r
 from edgeco.bundle.golden import ANSWER, FRAME
 from edgeco.bundle.limits import MAX_BUNDLE
 from edgeco.bundle.manifest import Manifest, Variant
+from edgeco.bundle.ranges import RANGES, Ranges, read_ranges
 from edgeco.bundle.tensors import read_tensors
 from edgeco.bundle.text import shown
 from edgeco.bundle.weights import inject_weights
@@ -100,6 +101,10 @@ class Bundle:
         frames = {entry.name: tensors[FRAME + entry.name].array()[turn] for entry in self.manifest.inputs}
         answers = {entry.name: tensors[ANSWER + entry.name].array() for entry in self.manifest.outputs}
         return frames, answers
+
+    def ranges(self) -> Ranges | None:
+        """The ranges of a calibration, or None where the bundle was not calibrated."""
+        return read_ranges(self._members[RANGES]) if RANGES in self._members else None
 
     def report(self) -> dict[str, Any] | None:
         """The build report, or None where the bundle carries none."""

@@ -1,8 +1,8 @@
 """From a histogram of magnitudes to the magnitude up to which INT8 tells numbers apart.
 
 What lies beyond is clipped to it, what lies below is rounded to one of 127 steps: a lower threshold clips more and
-rounds finer. Zeros are exact at every threshold. ``entropy`` follows Migacz, "8-bit inference with TensorRT" (GTC 2017):
-the threshold whose quantised distribution loses least information, by the divergence of Kullback and Leibler.
+rounds finer. Zeros are exact at every threshold. ``entropy`` follows Migacz, "8-bit inference with TensorRT" (GTC
+2017): the threshold whose quantised distribution loses least information, by the divergence of Kullback and Leibler.
 """
 
 from __future__ import annotations
@@ -22,6 +22,9 @@ PERCENTILE = 99.99
 
 CANDIDATES = 300
 """Thresholds that are tried, each about a hundredth above the one before."""
+
+MOST_CLIPPED = 0.1
+"""Share of the numbers that ``entropy`` clips at most: where few were seen, losing most of them would look like no loss."""
 
 FEWEST = LEVELS + 1
 """Intervals below the least threshold: fewer could not be told from the quantised numbers themselves."""
@@ -62,27 +65,18 @@ def _candidates(used: int) -> list[int]:
 
 
 def _divergence(counts: Array, edge: int) -> float:
-    """Information lost when magnitudes below an edge share 128 levels, and those above it are clipped to the last."""
-    total = counts.sum()
-    clipped = counts[edge:].sum()
-    kept = counts[:edge].copy()
-    starts = np.arange(FEWEST) * edge // FEWEST
-    level = np.repeat(np.arange(FEWEST), np.diff(np.append(starts, edge)))
+    """Information lost when magnitudes below an edge share 128 levels, and those above it are clipped to it."""
+    kept = counts[:edge]
     filled = kept > 0
-    members = np.bincount(level, weights=filled, minlength=FEWEST)
-    sums = np.bincount(level, weights=kept, minlength=FEWEST)
-    means = np.divide(sums, members, out=np.zeros(FEWEST), where=members > 0)
-    quantised = np.where(filled, means[level], 0.0)
-    reference = kept
-    reference[-1] += clipped
-    inside = quantised.sum()
-    if not inside or not total:
+    if kept.sum() < (1 - MOST_CLIPPED) * counts.sum():
         return float("inf")
-    there = reference > 0
-    p = reference[there] / total
-    q = quantised[there] / inside
-    if not (q > 0).all():  # the last interval holds nothing but what was clipped: it has no counterpart
-        q = np.maximum(q, np.finfo(np.float64).tiny)
+    level = np.repeat(np.arange(FEWEST), np.diff(np.arange(FEWEST + 1) * edge // FEWEST))
+    members = np.bincount(level, weights=filled, minlength=FEWEST)
+    means = np.bincount(level, weights=kept, minlength=FEWEST) / np.maximum(members, 1)
+    # Clipped numbers join the highest there are: in an interval of its own, what they become would have no counterpart.
+    reference = kept[filled]
+    reference[-1] += counts[edge:].sum()
+    p, q = reference / counts.sum(), means[level][filled] / kept.sum()
     return float((p * np.log(p / q)).sum())
 
 

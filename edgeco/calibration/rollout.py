@@ -123,7 +123,7 @@ class _Rollout:
         self.model = model_hash(exported)
         self.observers = [Observer() for _ in observed]
         self.probe = Probe(exported, manifest, observed, threads)
-        self.place = Position(self._task(), digest=hashlib.sha256(b"edgeco data").hexdigest())
+        self.place = Position("", digest=hashlib.sha256(b"edgeco data").hexdigest())
 
     def _task(self) -> str:
         names = [f"{stream.name} {stream.fingerprint}" for stream in self.streams]
@@ -132,6 +132,7 @@ class _Rollout:
 
     def resume(self, checkpoint: Checkpoint) -> None:
         """Go on where the work was interrupted, if it was."""
+        self.place.task = self._task()
         found = checkpoint.read(self.place.task)
         if found is not None:
             self.place, self.observers, past = found
@@ -157,7 +158,8 @@ class _Rollout:
                 raise CalibrationError(f"{stream.name} has no frames to calibrate with; give another source.")
             place.digest = _chained(place.digest, place.seen.encode())
             place.stream, place.frame, place.seen = number + 1, 0, ""
-            if checkpoint is not None and (stream.live or checkpoint.due):
+            around = self.streams[number : number + 2]
+            if checkpoint is not None and (checkpoint.due or any(either.live for either in around)):
                 self._keep(checkpoint)
 
     def _keep(self, checkpoint: Checkpoint) -> None:

@@ -86,9 +86,9 @@ def observed_tensors(exported: Exported, manifest: Manifest, asked: Iterable[str
 
 
 def _join_histories(found: dict[bytes, Observed], readers: list[_Reader], manifest: Manifest) -> None:
-    """Say of each history which tensor it keeps, and by which inputs it is read."""
+    """Say of each history by which inputs it is read."""
     for history in manifest.histories:
-        kept = next(found[r.identity[history.write]] for r in readers if history.write in r.identity)
+        kept = found[_digest("result", history.write)]
         kept.history = history.name
         kept.reads += [
             tensor_key(read.name, reader.number)
@@ -112,6 +112,7 @@ class _Reader:
         inferred = onnx.shape_inference.infer_shapes(exported.model(number)).graph
         values = (*inferred.value_info, *inferred.input, *inferred.output)
         self.floats = {v.name for v in values if v.type.tensor_type.elem_type == onnx.TensorProto.FLOAT}
+        self._results = {history.write for history in manifest.histories} | {o.name for o in manifest.outputs}
         self.identity = self._identities()
 
     def collect(self, found: dict[bytes, Observed]) -> None:
@@ -136,7 +137,10 @@ class _Reader:
             attributes = sorted(attribute.SerializeToString(deterministic=True) for attribute in node.attribute)
             given = [known.get(name, b"") for name in node.input]
             for place, name in enumerate(node.output):
-                known[name] = _digest(node.op_type, str(place), *attributes, b"|", *given)
+                shared = name in self._results  # one thing, also where steps come to it in different ways
+                known[name] = (
+                    _digest("result", name) if shared else _digest(node.op_type, str(place), *attributes, b"|", *given)
+                )
         return known
 
     def _starts(self) -> dict[str, int]:

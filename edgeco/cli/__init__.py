@@ -7,6 +7,7 @@ import click
 from edgeco import __version__
 from edgeco.cli.build import build, models
 from edgeco.cli.bundle import bench, inspect, verify
+from edgeco.cli.calibrate import calibrate
 from edgeco.cli.device import compile_, devices, doctor
 from edgeco.cli.evaluate import evaluate
 from edgeco.cli.run import demo, run
@@ -24,5 +25,9 @@ def main() -> None:
     """
 
 
+<<<<<<< HEAD
 for _command in (build, models, run, demo, evaluate, verify, inspect, bench, compile_, devices, doctor):
+=======
+for _command in (build, models, run, demo, verify, inspect, calibrate, bench, compile_, devices, doctor):
+>>>>>>> main
     main.add_command(_command)
