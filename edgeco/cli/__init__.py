@@ -25,9 +25,5 @@ def main() -> None:
     """
 
 
-<<<<<<< HEAD
-for _command in (build, models, run, demo, evaluate, verify, inspect, bench, compile_, devices, doctor):
-=======
-for _command in (build, models, run, demo, verify, inspect, calibrate, bench, compile_, devices, doctor):
->>>>>>> main
+for _command in (build, models, run, demo, evaluate, verify, inspect, calibrate, bench, compile_, devices, doctor):
     main.add_command(_command)
