@@ -53,7 +53,8 @@ MAY_USE: dict[str, set[str]] = {
     "factory": {"models", "spec", "files", "named", "errors"},
     "export": {"continual", "graph", "spec", "runtime", "engines", "bundle", "files", "errors"},
     "calibration": {"export", "train", "spec", "runtime", "engines", "bundle", "files", "named", "errors"},
-    "train": {"models", "runtime", "engines", "bundle", "files", "errors"},
+    "train": {"models", "runtime", "engines", "bundle", "command", "files", "errors"},
+    "evaluation": {"train", "factory", "spec", "models", "runtime", "engines", "bundle", "files", "errors"},
     "adapters": {"train", "factory", "spec", "continual", "graph", "models", "files", "errors"},
     "building": {
         *("calibration", "adapters", "factory", "spec", "export", "continual", "graph"),

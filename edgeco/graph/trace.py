@@ -77,6 +77,8 @@ class ClipGraph:
     resized: dict[str, tuple[int, ...]] = field(default_factory=dict)
     """Shape of every node at the second length, by node name; empty when pinned."""
     names: dict[str, str] = field(default_factory=dict)
+    by_name: bool = False
+    """Whether the network takes its inputs as keywords."""
 
 
 def where(node: fx.Node) -> str:
@@ -174,6 +176,7 @@ def trace(net: nn.Module, clip: Clip, time_dim: TimeDims = 2, known: Callable[[A
         found = _collect(exported, inputs, batch, length)
         if not _collides(found, batch):
             break
+    found.by_name = bool(kwargs)
     longer, why = _second_trace(net, inputs, bool(kwargs), batch, length, known)
     if longer is None:
         found.pinned = why

@@ -270,10 +270,11 @@ class Training:
         self.net.eval()
         with self.average.applied(self.net) if self.average else nullcontext(), torch.no_grad():
             score = float(self.options.validate(self.net))
-            if score > self.best.score:
-                self.best = Best(score, self.done, 0, copied(self.net))
+            waited = 0 if score > self.best.score else self.best.waited + 1
+            if score >= self.best.score:  # of equals the one that learnt longer
+                self.best = Best(score, self.done, waited, copied(self.net))
             else:
-                self.best.waited += 1
+                self.best.waited = waited
 
     def _waited_enough(self) -> bool:
         return self.options.patience is not None and self.best.waited >= self.options.patience

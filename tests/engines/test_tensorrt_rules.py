@@ -145,6 +145,18 @@ def test_addresses_that_clash_or_are_odd_and_a_recording_before_a_run_are_refuse
         cuda.synchronize(stream)
 
 
+def test_a_build_asks_whether_to_go_on(fake: Fake) -> None:
+    from edgeco.engines.cuda import open_cuda
+    from edgeco.engines.tensorrt.api import find_tensorrt
+    from edgeco.engines.tensorrt.build import build_plan
+
+    api = find_tensorrt()
+    if not api.monitored:
+        pytest.skip("this version does not ask")
+    with open_cuda(), pytest.raises(EngineError, match="cancelled"):
+        build_plan(api, NET.onnx, order(NET.onnx, strong=api.strong), b"", lambda text: None, lambda: True)
+
+
 @pytest.mark.parametrize("kept", [b"damaged", b"of another GPU"])
 def test_timings_that_do_not_serve_are_begun_anew(fake: Fake, kept: bytes) -> None:
     from edgeco.engines.tensorrt.api import find_tensorrt

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -227,6 +229,75 @@ def test_a_session_that_is_dropped_gives_its_memory_back(one: Fake) -> None:
     import gc
 
     gc.collect()
+    assert one.gpu.live == {}
+
+
+def test_a_run_that_cannot_be_recorded_leaves_the_stream_as_it_was(one: Fake, monkeypatch: pytest.MonkeyPatch) -> None:
+    net = mixed()
+    engine = open_engine(net)
+    context = sys.modules["tensorrt"].IExecutionContext
+    real = context.execute_async_v3
+    monkeypatch.setattr(
+        context, "execute_async_v3", lambda self, stream: not one.gpu.recording(stream) and real(self, stream)
+    )
+    session = Session(engine, net.manifest)
+    assert "cannot run" in session.engine.plain
+    frames = net.frames(30)
+    check(drive(session, frames), net.oracle(frames))
+    session.close()
+    assert one.gpu.live == {}
+
+
+def test_two_frames_may_wait_and_the_third_waits_for_them(one: Fake) -> None:
+    net = stepnet(history("slots", 3))
+    session = Session(open_engine(net), net.manifest)
+    memory, queue = session.engine.memory, one.gpu.streams[session.engine.stream.handle]
+    memory.read_all(list(session.outputs.values()))
+    waiting = []
+    for frame in net.frames(5):
+        memory.write(session.inputs["x"], frame)
+        waiting.append(len(queue.work))
+    assert waiting == [1, 2, 1, 2, 1]
+
+
+def test_what_lies_on_the_gpu_is_copied_before_its_owner_goes_on(one: Fake) -> None:
+    net = stepnet(history("slots", 1))
+    session = Session(open_engine(net), net.manifest)
+    memory, queue = session.engine.memory, one.gpu.streams[session.engine.stream.handle]
+    frame = memory.allocate(session.inputs["x"].shape, "float32", 3.0)
+    told = {"shape": frame.shape, "typestr": "<f4", "data": (frame.address, False), "version": 3, "stream": None}
+    memory.accept(session.inputs["x"], SimpleNamespace(__cuda_array_interface__=told))
+    assert not queue.work
+    assert (memory.read(session.inputs["x"]) == 3).all()
+
+
+def test_an_input_is_swapped_for_one_that_fits_and_lies_apart(one: Fake) -> None:
+    net = stepnet(history("mirror", 3, channels=ALIGNED))
+    lane = open_engine(net).lane(1)
+    memory = lane.memory
+    own = {t.name: memory.allocate([1 if n is None else n for n in t.shape], t.dtype) for t in lane.inputs}
+    out = {t.name: memory.allocate([1 if n is None else n for n in t.shape], t.dtype) for t in lane.outputs}
+    whole = memory.allocate((6, 1, ALIGNED), "float32")
+    binding = lane.bind(own, {**out, "h000_mirror_new": memory.element(whole, 5)})
+    binding.rebind("h000_mirror_past", memory.window(whole, 1, 3))
+    assert binding.moved == (whole.address + 256,)
+    binding.rebind("unknown", whole)
+    with pytest.raises(EngineError, match="share memory"):
+        binding.rebind("h000_mirror_past", memory.window(whole, 3, 3))
+    with pytest.raises(EngineError, match=r"takes float32\(3, 1, 64\), not float32\(2, 1, 64\)"):
+        binding.rebind("h000_mirror_past", memory.window(whole, 0, 2))
+    lane.close()
+
+
+def test_memory_that_the_driver_gives_askew_is_refused(one: Fake, monkeypatch: pytest.MonkeyPatch) -> None:
+    net = stepnet(history("slots", 1))
+    lane = open_engine(net).lane(1)
+    real = type(lane.memory._cuda).allocate
+    monkeypatch.setattr(type(lane.memory._cuda), "allocate", lambda self, size: real(self, size + 64) + 64)
+    monkeypatch.setattr(type(lane.memory._cuda), "free", lambda self, address: one.gpu.free(address - 64))
+    with pytest.raises(EngineError, match="no multiple of 256; report this GPU"):
+        lane.memory.allocate((4,), "float32")
+    lane.close()
     assert one.gpu.live == {}
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import weakref
-from types import ModuleType, TracebackType
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 
-from edgeco.engines.cuda.protocol import NO_DRIVER, NO_GPU, Bytes, Device, Graphs, Missing, Page
+from edgeco.engines.cuda.protocol import NO_DRIVER, NO_GPU, Bytes, Device, Graphs, Missing, Nested, Page
 from edgeco.engines.cuda.results import advice, first_line
 from edgeco.errors import EngineError
 
@@ -26,7 +26,7 @@ class Held:
         self.handle = int(getattr(raw, "handle", 0))
 
 
-class PycudaCuda:
+class PycudaCuda(Nested):
     """The Cuda protocol over pycuda.driver.
 
     The primary context is retained for as long as the process lives; ``pycuda.autoinit`` would make a context of its
@@ -40,6 +40,7 @@ class PycudaCuda:
     name = PACKAGE
 
     def __init__(self) -> None:
+        super().__init__()
         self._driver = driver = _import()
         self._error = driver.Error
         try:
@@ -62,14 +63,13 @@ class PycudaCuda:
         self.device = Device(first.name(), (major, minor), int(first.total_memory()), int(driver.get_driver_version()))
         self._fills = {1: driver.memset_d8_async, 2: driver.memset_d16_async, 4: driver.memset_d32_async}
 
-    def __enter__(self) -> PycudaCuda:
+    def _push(self) -> None:
         self._context.push()
-        return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def _pop(self) -> None:
         self._context.pop()
+
+    def _failed(self, error: BaseException) -> None:
         if isinstance(error, self._error):
             raise _said(error) from error
 

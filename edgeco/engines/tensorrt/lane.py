@@ -22,14 +22,16 @@ MOST_GRAPHS = 256
 class LaneBinding:
     """Names and addresses of one phase; None for ``context`` where the phase has nothing to do."""
 
-    __slots__ = ("_inputs", "_outputs", "_safe", "addresses", "context", "graphs", "logger", "moved")
+    __slots__ = ("_inputs", "_moved", "_outputs", "_safe", "addresses", "context", "graphs", "logger", "moved")
 
     def __init__(self, context: Any, logger: Any, inputs: Mapping[str, Buffer], outputs: Mapping[str, Buffer]) -> None:
         self.context, self.logger = context, logger
         self._inputs, self._outputs = dict(inputs), dict(outputs)
         self.addresses = {name: buffer.address for name, buffer in (*inputs.items(), *outputs.items())}
         self.graphs: dict[tuple[int, ...], Any] = {}
+        self._moved: dict[str, int] = {}
         self.moved: tuple[int, ...] = ()
+        """Where the inputs now lie that have been bound anew."""
         self._safe: set[tuple[str, int]] = set()
         for name, buffer in (*inputs.items(), *outputs.items()):
             _check_address(name, buffer)
@@ -46,7 +48,8 @@ class LaneBinding:
             check_apart(name, buffer, self._outputs.items())
             self._safe.add((name, buffer.address))
         self.addresses[name] = buffer.address
-        self.moved = tuple(self.addresses.values())
+        self._moved[name] = buffer.address
+        self.moved = tuple(self._moved.values())
 
 
 class Lane:
@@ -128,8 +131,8 @@ class Lane:
         assert isinstance(binding, LaneBinding)
         if binding.context is None:
             return
+        recorded = binding.graphs.get(binding.moved)
         with self._cuda:
-            recorded = binding.graphs.get(binding.moved)
             if recorded is None and self.plain is None and self._graphs < MOST_GRAPHS:
                 recorded = self._record(binding)
             if recorded is None:

@@ -94,7 +94,7 @@ class Data:
         return self._at(split.subset(self._classes, count, seed))
 
     def split(
-        self, fractions: Sequence[float] = (0.8, 0.2), *, by: By = "case", seed: int = 0, blocks: int = 10
+        self, fractions: Sequence[float] = (0.8, 0.2), *, by: By = "case", seed: int = 0, blocks: int = 10, gap: int = 0
     ) -> tuple[Data, ...]:
         """Parts that share no case, of every class in proportion.
 
@@ -105,6 +105,7 @@ class Data:
                 recordings, where neighbours are almost the same.
             seed: of the drawing.
             blocks: runs that each class is cut into.
+            gap: cases left out between two runs that go to different parts, where cases overlap their neighbours.
 
         Raises:
             DataError: the fractions are none, or a part remains empty.
@@ -112,15 +113,15 @@ class Data:
         split.check_fractions(fractions)
         if by not in get_args(By):
             raise DataError(f"split by {by!r}: give {', '.join(get_args(By)[:-1])} or {get_args(By)[-1]}.")
-        if blocks < 1:
-            raise DataError(f"A class cannot be cut into {blocks} blocks.")
+        if blocks < 1 or gap < 0:
+            raise DataError(f"A class cannot be cut into {blocks} blocks with gaps of {gap} cases.")
         members = [case.group for case in self.cases]
         if by == "case":
             parts = split.cases(self._classes, fractions, seed)
         elif by == "group":
             parts = split.groups(self._classes, members, fractions, seed)
         else:
-            parts = split.blocks(self._classes, members, fractions, seed, blocks)
+            parts = split.blocks(self._classes, members, fractions, seed, blocks, gap)
         if not all(parts):
             raise DataError(
                 f"{len(self)} cases in {len(set(members))} groups are too few to split into {tuple(fractions)} "

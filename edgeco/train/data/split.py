@@ -70,16 +70,32 @@ def groups(
 
 
 def blocks(
-    classes: Sequence[Hashable], members: Sequence[Hashable], fractions: Sequence[float], seed: int, number: int
+    classes: Sequence[Hashable],
+    members: Sequence[Hashable],
+    fractions: Sequence[float],
+    seed: int,
+    number: int,
+    gap: int = 0,
 ) -> list[Places]:
-    """Contiguous runs of a class's cases as a whole, so that neighbours stay together; no run tears a group apart."""
+    """Contiguous runs of a class's cases as a whole, so that neighbours stay together; no run tears a group apart.
+
+    Of a run whose neighbour before it went to another part, the first ``gap`` cases are in no part.
+    """
     wholes: list[Places] = []
     kinds: list[tuple[Hashable, ...]] = []
     for places in by_class(classes):
         made = _runs(places, members, number)
         wholes += made
         kinds += [(classes[places[0]],)] * len(made)
-    return _dealt(wholes, kinds, fractions, seed)
+    parts = _dealt(wholes, kinds, fractions, seed)
+    where = {place: number for number, part in enumerate(parts) for place in part}
+    dealt = dict(where)
+    for i in range(1, len(wholes)):
+        before, after = wholes[i - 1], wholes[i]
+        if kinds[i - 1] == kinds[i] and dealt.get(before[-1]) != dealt.get(after[0]):
+            for place in after[:gap]:
+                where.pop(place, None)
+    return [[place for place in part if place in where] for part in parts]
 
 
 def _runs(places: Places, members: Sequence[Hashable], number: int) -> list[Places]:

@@ -110,6 +110,17 @@ def test_blocks_are_runs_of_a_class() -> None:
         assert turns[True] < 20 and test.counts == {"class 0": 100, "class 1": 60}
 
 
+def test_a_gap_keeps_parts_apart() -> None:
+    data = rows([0] * 500 + [1] * 300)
+    for seed in range(5):
+        parts = data.split((0.7, 0.1, 0.2), by="blocks", seed=seed, gap=16)
+        inside = {name: part for part, data_ in enumerate(parts) for name in names(data_)}
+        assert 500 < len(inside) < 800
+        for i in range(500):
+            near = {inside.get(f"case {j}") for j in range(i, min(i + 17, 500))} - {None}
+            assert len(near) <= 1
+
+
 def test_fractions_below_one_leave_the_rest_out() -> None:
     (part,) = rows([0] * 10 + [1] * 10).split((0.5,))
     assert part.counts == {"class 0": 5, "class 1": 5}

@@ -295,11 +295,14 @@ class IExecutionContext(_Gated):
         if GPU.recording(stream) and not self._ran:
             self._logger.log(1, "the first run prepares what cannot be recorded")  # type: ignore[attr-defined]
             return False
-        self._ran = True
         addresses = dict(self._addresses)
         GPU.log.append("enqueue")
-        GPU.enqueue(stream, lambda: self._program.run(addresses, GPU))
+        GPU.enqueue(stream, lambda: self._run(addresses))
         return True
+
+    def _run(self, addresses: dict[str, int]) -> None:
+        self._program.run(addresses, GPU)
+        self._ran = True
 
 
 for _name in [name for name in globals() if name in ("IProgressMonitor",) and name not in _facts["names"]]:
