@@ -1,7 +1,7 @@
 """The build stage from end to end: the one place that knows the order of things.
 
 trace, fold norms and frames, derive the step network, hold it against the clip network, export, hold the export
-against the step network, write the bundle. Each gate refuses to go on.
+against the step network, calibrate, write the bundle. Each gate refuses to go on.
 
 It is not called ``build``: importing the module would then put it in the place of ``edgeco.build``, the function.
 """
@@ -23,6 +23,9 @@ from edgeco import __version__
 from edgeco.adapters.pack import fused_network
 from edgeco.bundle import write_bundle
 from edgeco.bundle.manifest import SCHEMA_VERSION, Manifest, Preprocessing
+from edgeco.bundle.ranges import RANGES
+from edgeco.calibration.calibrating import summarize
+from edgeco.calibration.stage import calibrate_build, plan_of
 from edgeco.continual.convert import StepGraph, convert_graph, trace_network
 from edgeco.continual.gate import gate
 from edgeco.continual.program import StepProgram, exact_mode
@@ -67,6 +70,7 @@ class BuildReport:
         clip_layers, step_layers: multiply-accumulates per layer; drifts: from FP32 of each form for TensorRT, relative.
         target: the device it was built for and what suits it, None if none was named.
         weights: what of the checkpoint was matched, None if none was given.
+        calibration: what was calibrated on and found, None if nothing was.
     """
 
     name: str
@@ -89,6 +93,7 @@ class BuildReport:
     target: dict[str, Any] | None = None
     drifts: dict[str, float] = field(default_factory=dict)
     weights: dict[str, Any] | None = None
+    calibration: dict[str, Any] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Plain data."""
@@ -150,6 +155,7 @@ def build(
     spec, factory = resolve(fields)
     labels = read_labels(spec.labels)
     check_target(out)
+    plan = plan_of(spec)
     say("making the network")
     net = make_network(factory, spec.arguments).eval().float()
     matched = None if spec.weights is None else load_weights(net, spec.weights, spec.weights_key)
@@ -176,11 +182,14 @@ def build(
     engine_difference = _engine_gate(exported, manifest, frames, answers)
     report = work.report(str(out), manifest, step_difference, engine_difference)
     report.weights = asdict(matched) if matched else None
-    say("writing the forms for TensorRT" if spec.tensorrt else "writing the bundle")
-    forms = tensorrt_forms(exported, manifest, frames, ENGINE_TOLERANCE) if spec.tensorrt else []
+    ranges = None if plan is None else calibrate_build(exported, manifest, plan, say)
+    report.calibration = None if ranges is None else summarize(ranges).to_json()
+    tensorrt = spec.tensorrt or "fp16" in spec.precision
+    say("writing the forms for TensorRT" if tensorrt else "writing the bundle")
+    forms = tensorrt_forms(exported, manifest, frames, ENGINE_TOLERANCE) if tensorrt else []
     report.drifts.update({form.name: form.drift for form in forms})
     manifest, members = members_of(manifest, exported, frames, answers, report.to_json(), ENGINE_TOLERANCE, forms)
-    write_bundle(out, manifest, members)
+    write_bundle(out, manifest, members if ranges is None else members | {RANGES: ranges.to_json()})
     return report
 
 
