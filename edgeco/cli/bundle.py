@@ -84,7 +84,7 @@ def bench(
     bundle: Path,
     engine: str,
     threads: int | None,
-    precision: Literal["fp32", "fp16"] | None,
+    precision: Literal["fp32", "fp16", "int8"] | None,
     rows: int,
     steps: int,
     energy: float,
