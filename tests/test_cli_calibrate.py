@@ -50,8 +50,8 @@ def said(result: Result, code: int) -> str:
     return lines[0]
 
 
-def rows(path: Path, count: int, seed: int = 0) -> Path:
-    text = "\n".join(",".join(f"{(i * 7 + j * 3 + seed) % 11 - 5}" for j in range(4)) for i in range(count))
+def rows(path: Path, count: int, seed: int = 0, scale: float = 1.0) -> Path:
+    text = "\n".join(",".join(f"{((i * 7 + j * 3 + seed) % 11 - 5) * scale:g}" for j in range(4)) for i in range(count))
     return written(path, text)
 
 
@@ -63,9 +63,9 @@ def test_a_bundle_is_calibrated_again_without_its_network(pictures: Path, tmp_pa
     before, after = open_bundle(pictures), open_bundle(out)
     ranges = after.ranges()
     assert before.ranges() is None and ranges is not None and ranges.frames == 6 and set(ranges.histories) == {"h000"}
-    assert {name: after.read(name) for name in before.manifest.members} == {
-        name: before.read(name) for name in before.manifest.members
-    }
+    kept = [name for name in before.manifest.members if name != "report.json"]
+    assert {name: after.read(name) for name in kept} == {name: before.read(name) for name in kept}
+    assert after.report() == {**(before.report() or {}), "calibration": (after.report() or {})["calibration"]}
     assert call("verify", out).exit_code == 0
     shown = call("inspect", "--ranges", out)
     assert shown.exit_code == 0 and "█" in shown.stdout and ranges.data in shown.stdout
@@ -168,6 +168,56 @@ def test_a_build_calibrates_before_it_writes(tmp_path: Path) -> None:
     options = ("--source", tape, "--method", "mse", "-o", again)
     assert call("calibrate", out, *options).exit_code == 0
     assert load_ranges(again) == ranges, "the bundle's own graph gives what the build found"
+
+
+def test_int8_is_built_verified_and_made_again_from_new_ranges(tmp_path: Path) -> None:
+    net, tape = written(tmp_path / "net.py", NET.replace("8", "32")), rows(tmp_path / "tape.csv", 300)
+    out = tmp_path / "net.edgeco"
+    result = call("build", f"{net}:make", "-o", out, "--calibrate", tape, "--precision", "int8")
+    assert result.exit_code == 0, result.output
+    first = open_bundle(out)
+    assert set(first.manifest.variants) == {"fp32", "int8"} and "from FP32 relative" in result.stdout
+    assert call("verify", out).exit_code == 0
+    report = first.report()
+    assert report is not None and set(report["forms"]) == {"int8"} == set(report["drifts"])
+    other = rows(tmp_path / "other.csv", 300, scale=1.7)
+    result = call("calibrate", out, "--source", other, "--method", "entropy")
+    assert result.exit_code == 0 and "int8: " in result.stdout, result.output
+    second = open_bundle(out)
+    assert set(second.manifest.members) == set(first.manifest.members)
+    member = second.manifest.variants["int8"].graphs[0]
+    assert second.read(member) != first.read(member), "the form rests on the new ranges"
+    assert second.read("weights.safetensors") == first.read("weights.safetensors")
+    assert call("verify", out).exit_code == 0
+
+
+def test_int8_is_added_to_a_bundle_and_leaves_alone_what_it_is_told_to(tmp_path: Path) -> None:
+    net, tape = written(tmp_path / "net.py", NET.replace("8", "32")), rows(tmp_path / "tape.csv", 300)
+    plain, out = tmp_path / "net.edgeco", tmp_path / "int8.edgeco"
+    assert call("build", f"{net}:make", "-o", plain).exit_code == 0
+    options = ("--source", tape, "--precision", "int8", "--keep-float", "h000", "-o", out)
+    result = call("calibrate", plain, *options)
+    assert result.exit_code == 0, result.output
+    variant = open_bundle(out).manifest.variants["int8"]
+    assert variant.histories and "h000" not in variant.histories
+    assert set(open_bundle(plain).manifest.variants) == {"fp32"}
+
+
+def test_fp16_keeps_in_fp32_what_was_seen_beyond_it(tmp_path: Path) -> None:
+    """A network whose first layer reaches far beyond 65504, and comes back."""
+    text = NET.replace("nn.ReLU(), nn.Conv1d(8", "Scale(1e6), nn.ReLU(), Scale(1e-6), nn.Conv1d(8")
+    scale = "class Scale(nn.Module):\n    def __init__(self, by):\n        super().__init__()\n        self.by = by\n"
+    scale += "    def forward(self, x):\n        return x * self.by\n\n"
+    net = written(tmp_path / "net.py", text.replace("def make", scale + "def make"))
+    tape, out = rows(tmp_path / "tape.csv", 60), tmp_path / "net.edgeco"
+    result = call("build", f"{net}:make", "-o", out, "--calibrate", tape, "--precision", "fp16")
+    assert result.exit_code == 0, result.output
+    bundle = open_bundle(out)
+    report = bundle.report()
+    assert report is not None and report["calibration"]["half"]["beyond"] and "cannot hold" in result.stdout
+    assert {"trt-fp32", "trt-fp16"} <= set(bundle.manifest.variants) and report["drifts"]["trt-fp16"] < 0.01
+    refused = call("build", f"{net}:make", "-o", out, "--precision", "fp16")
+    assert "trt-fp16 differs from FP32" in said(refused, 1), "without a calibration nobody knows what to keep"
 
 
 def test_int8_is_not_built_on_nothing(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The stage of a build that calibrates: between the gates of the FP32 graphs and the forms made from them."""
+"""The stage of a build that makes other precisions: between the gates of the FP32 graphs and the writing."""
 
 from __future__ import annotations
 
@@ -7,10 +7,17 @@ from time import monotonic
 
 from edgeco.bundle.manifest import Manifest
 from edgeco.bundle.ranges import Ranges
-from edgeco.calibration.calibrating import Plan, Watch, find_ranges
+from edgeco.calibration.calibrating import Plan, Watch, find_ranges, recordings_of
+from edgeco.calibration.forms import quantised_forms
+from edgeco.calibration.half_range import blocked
+from edgeco.calibration.recordings import Array
 from edgeco.calibration.rollout import Progress
+from edgeco.calibration.variants import frames_to_compare, targets_for
+from edgeco.devices.catalogue import find_profile
+from edgeco.devices.target import target_of
 from edgeco.errors import SpecError
 from edgeco.export.exported import Exported
+from edgeco.export.tensorrt_forms import Form, tensorrt_forms
 from edgeco.spec import BuildSpec
 
 _APART = 10.0
@@ -40,19 +47,43 @@ def plan_of(spec: BuildSpec) -> Plan | None:
     )
 
 
-def calibrate_build(exported: Exported, manifest: Manifest, plan: Plan, say: Callable[[str], None]) -> Ranges:
-    """Ranges of the graphs that a build has just exported.
+def precision_stage(
+    exported: Exported, manifest: Manifest, spec: BuildSpec, frames: Array, tolerance: float, say: Callable[[str], None]
+) -> tuple[Ranges | None, list[Form]]:
+    """Ranges, where there is something to calibrate on, and the forms beside FP32 that a specification asks for.
 
     Args:
         exported: the FP32 graphs.
         manifest: what describes them.
-        plan: what to calibrate on.
-        say: told every few seconds how far it is.
+        spec: what is to be built.
+        frames: a few frames as the graph takes them.
+        tolerance: of FP32 on a device.
+        say: told what is being done.
 
     Raises:
         SourceError, DataError, FrameError: a recording is not usable.
         CalibrationError: no frames; a tensor that is NaN or infinite; streams too short.
+        ConversionError: an operator or a weight has no such form.
+        CheckFailed: a form gives other answers.
     """
+    plan = plan_of(spec)
+    ranges = None if plan is None else _calibrated(exported, manifest, plan, say)
+    forms: list[Form] = []
+    if spec.tensorrt or "fp16" in spec.precision:
+        say("writing the forms for TensorRT")
+        beyond = frozenset[str]() if ranges is None else blocked(ranges)
+        forms += tensorrt_forms(exported, manifest, frames, tolerance, beyond)
+    if plan is not None and ranges is not None and "int8" in spec.precision:
+        typings = None if spec.device is None else target_of(find_profile(spec.device)).typings
+        targets = targets_for(typings, tensorrt=bool(forms))
+        stream = frames_to_compare(manifest, recordings_of(manifest, plan), frames)
+        forms += quantised_forms(
+            exported, manifest, ranges, stream, targets=targets, keep_float=spec.keep_float, say=say
+        )
+    return ranges, forms
+
+
+def _calibrated(exported: Exported, manifest: Manifest, plan: Plan, say: Callable[[str], None]) -> Ranges:
     say("calibrating")
     last = [monotonic()]
 
