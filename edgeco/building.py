@@ -28,16 +28,18 @@ from edgeco.continual.gate import gate
 from edgeco.continual.program import StepProgram, exact_mode
 from edgeco.devices.catalogue import find_profile
 from edgeco.devices.target import check_fits, target_of
-from edgeco.errors import CheckFailed, SpecError, WriteError
+from edgeco.errors import CheckFailed, SpecError
 from edgeco.export.check import rollout
 from edgeco.export.compare import Comparison
+from edgeco.export.exported import Exported
 from edgeco.export.fold import fold_norms
 from edgeco.export.frame_input import FrameInput, fold_frame
-from edgeco.export.onnx import Exported, export_onnx
+from edgeco.export.onnx import export_onnx
 from edgeco.export.package import check_labels, manifest_of, members_of, outputs_of, step_layers
 from edgeco.export.tensorrt_forms import tensorrt_forms
 from edgeco.export.widen import widen_depthwise
 from edgeco.factory import carried_fields, find_factory, load_weights, make_network
+from edgeco.files import check_target
 from edgeco.graph.cost import layer_costs
 from edgeco.spec import BuildSpec, Variant, make_spec, read_labels
 
@@ -147,7 +149,7 @@ def build(
     fields = msgspec.to_builtins(spec) if isinstance(spec, BuildSpec) else spec
     spec, factory = resolve(fields)
     labels = read_labels(spec.labels)
-    _check_target(out)
+    check_target(out)
     say("making the network")
     net = make_network(factory, spec.arguments).eval().float()
     matched = None if spec.weights is None else load_weights(net, spec.weights, spec.weights_key)
@@ -180,17 +182,6 @@ def build(
     manifest, members = members_of(manifest, exported, frames, answers, report.to_json(), ENGINE_TOLERANCE, forms)
     write_bundle(out, manifest, members)
     return report
-
-
-def _check_target(out: str | os.PathLike[str]) -> None:
-    """What would keep the bundle from being written is said before the minutes that a build takes."""
-    folder = os.path.dirname(os.path.realpath(out))
-    if not os.path.isdir(folder):
-        raise WriteError(f"{out} cannot be written: its folder does not exist; create it first.")
-    if os.path.isdir(out):
-        raise WriteError(f"{out} cannot be written: it is a folder; name a file.")
-    if not os.access(folder, os.W_OK):
-        raise WriteError(f"{out} cannot be written: permission is denied; choose a folder you may write to.")
 
 
 class _Work:

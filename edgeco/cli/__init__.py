@@ -7,6 +7,7 @@ import click
 from edgeco import __version__
 from edgeco.cli.build import build, models
 from edgeco.cli.bundle import bench, inspect, verify
+from edgeco.cli.calibrate import calibrate
 from edgeco.cli.device import compile_, devices, doctor
 from edgeco.cli.run import demo, run
 from edgeco.command import Group
@@ -23,5 +24,5 @@ def main() -> None:
     """
 
 
-for _command in (build, models, run, demo, verify, inspect, bench, compile_, devices, doctor):
+for _command in (build, models, run, demo, verify, inspect, calibrate, bench, compile_, devices, doctor):
     main.add_command(_command)

@@ -12,8 +12,8 @@ import onnx
 from edgeco.bundle.manifest import Manifest, Variant
 from edgeco.errors import CheckFailed
 from edgeco.export.check import rollout
+from edgeco.export.exported import Exported
 from edgeco.export.half import full_weights, half_graph, half_weights
-from edgeco.export.onnx import Exported
 from edgeco.export.opset17 import opset17
 from edgeco.export.rounded import rounded_graph
 

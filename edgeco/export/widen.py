@@ -45,6 +45,8 @@ def widen_depthwise(clip: ClipGraph) -> int:
         wide = -(-channels // BLOCK) * BLOCK
         if channels == wide or wide > channels * (1 + MOST_ADDED) or node in seen or not _depthwise(clip, node):
             continue
+        if _over_time_alone(clip, node):
+            continue
         values = _coupled(clip, node, channels)
         if values is not None:
             _widen(clip, values, wide)
@@ -57,6 +59,13 @@ def widen_depthwise(clip: ClipGraph) -> int:
 def _depthwise(clip: ClipGraph, node: fx.Node) -> bool:
     kernel = known(clip, node.args[1])
     return kernel is not None and kernel.shape[1] == 1 and kernel.shape[0] == groups_of(node) and _given(clip, node)
+
+
+def _over_time_alone(clip: ClipGraph, node: fx.Node) -> bool:
+    """Whether a step multiplies and adds whole elements in its place: there is no convolution left to be fast."""
+    kernel = known(clip, node.args[1])
+    times = {entry.time_dim for entry in clip.inputs}
+    return kernel is not None and all(size == 1 or axis in times for axis, size in enumerate(kernel.shape[2:], 2))
 
 
 def _given(clip: ClipGraph, convolution: fx.Node) -> bool:

@@ -73,7 +73,9 @@ class GraphWriter:
         return str(self.small[key].name)
 
     def weight(self, name: str, tensor: torch.Tensor) -> str:
-        """A weight, kept beside the graph."""
+        """A weight, kept beside the graph; truths as whole numbers, for safetensors' readers take none."""
+        if tensor.dtype == torch.bool:
+            return self.emit("Cast", self.weight(name, tensor.to(torch.int8)), to=TYPES[torch.bool])
         self.weights[name] = np.ascontiguousarray(tensor.detach().cpu().numpy())
         return name
 

@@ -247,7 +247,9 @@ def merged(parts: Sequence[Timeline], delay: int, length: int) -> Timeline:
     """Timeline of an operator that reads element j of every part, rates of single elements apart, at one step."""
     rate = math.lcm(*(part.rate for part in parts))
     most = max(part.length for part in parts)
-    fewest = min((part for part in parts if part.length == most), key=lambda part: (part.room, -len(part.groups)))
+    # Of a part that comes more often only every rate / part.rate-th element is read, rounded up.
+    room = {part: part.room + rate - part.rate for part in parts if part.length == most}
+    fewest = min(room, key=lambda part: (room[part], -len(part.groups)))
     return Timeline(
         length=length,
         rate=rate,
@@ -255,7 +257,7 @@ def merged(parts: Sequence[Timeline], delay: int, length: int) -> Timeline:
         starts_at=max(part.starting(delay, rate) for part in parts),
         past=max(part.past for part in parts),
         future=max(part.future for part in parts),
-        room=fewest.room,
+        room=room[fewest],
         groups=fewest.groups,
         exactness=worst(*(part.exactness for part in parts)),
         running=any(part.running for part in parts),

@@ -21,7 +21,7 @@ from edgeco.prune.cuts import Cut, Repair, cut_network, network_hash
 from edgeco.prune.importance import CRITERIA, NEED_DATA, Batches, Criterion, Evidence, Loss, scored
 from edgeco.prune.oracle import Mismatch, verify
 from edgeco.prune.plan import Figures, Group, PlanData, PruningPlan
-from edgeco.prune.repairs import known_repairs, possible_repairs
+from edgeco.prune.repairs import alternatives, known_repairs, possible_repairs
 from edgeco.prune.selection import Limits, Removed, fewest, rank
 
 Say = Callable[[str], None]
@@ -233,7 +233,7 @@ class Planner:
         return self.channels.parameters(self.channels.gone(removed))
 
     def _figure(self) -> Callable[[Removed], float]:
-        from edgeco.prune.figures import state_bytes, step_times
+        from edgeco.prune.figures import state_bytes, step_session, step_times
 
         kind = self.options.budget.kind
         if kind == "macs":
@@ -247,7 +247,7 @@ class Planner:
             if kind == "state":
                 return state_bytes(net, self.clip)
             self.say("timing steps")
-            return float(np.median(step_times(net, self.clip)))
+            return float(np.median(step_times([step_session(net, self.clip)])[0]))
 
         return measured
 
@@ -273,16 +273,15 @@ class Planner:
         try:
             return verify(self.net, self.clip, *self.surgery(removed))
         except Mismatch as error:
-            possible = possible_repairs(self.net, self.channels, self.channels.gone(removed))
-            if not possible or self.repairs:
-                raise
             first = error
-        before, self.repairs = self.repairs, tuple(possible)
-        try:
-            return verify(self.net, self.clip, *self.surgery(removed))
-        except Mismatch:
-            self.repairs = before
-            raise first from None
+        before = self.repairs
+        for choice in alternatives(possible_repairs(self.net, self.channels, self.channels.gone(removed))):
+            self.repairs = choice
+            try:
+                return verify(self.net, self.clip, *self.surgery(removed))
+            except Mismatch:
+                self.repairs = before
+        raise first
 
     def _refused(self, removed: Removed) -> dict[str, str]:
         """Families that the oracle refuses, found by halving; empty if it passes all together."""

@@ -125,6 +125,18 @@ def possible_repairs(net: nn.Module, channels: Channels, gone: Gone) -> list[Rep
     ]
 
 
+def alternatives(repairs: Sequence[Repair]) -> list[tuple[Repair, ...]]:
+    """Which of the possible repairs to try: all, then those of one attribute's name; heads and groups first."""
+    if not repairs:
+        return []
+    names = sorted({r.attribute for r in repairs}, key=lambda n: ("head" not in n, "group" not in n, n))
+    single = [tuple(r for r in repairs if r.attribute == name) for name in names]
+    return [tuple(repairs), *single[:MOST_TRIED]] if len(names) > 1 else [tuple(repairs)]
+
+
+MOST_TRIED = 6
+"""Attributes tried by themselves."""
+
 _SHAPING = {
     packet
     for name in (

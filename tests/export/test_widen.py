@@ -79,13 +79,22 @@ def test_an_operator_that_gives_infinity_for_zeros_keeps_them_out() -> None:
     assert_same(net, step)
 
 
+def test_what_takes_neighbours_in_time_alone_is_left() -> None:
+    """A step multiplies and adds whole elements there; no convolution remains that could be fast."""
+    net = randomise_norms(Bottleneck(12)).double().eval()
+    net.b = nn.Conv3d(12, 12, (3, 1, 1), padding=(1, 0, 0), groups=12, bias=False, dtype=torch.float64)
+    widened, found, step = widths(net)
+    assert (widened, found) == (0, {12})
+    assert_same(net, step)
+
+
 class Pair(nn.Module):
     """Two depthwise convolutions that share their kernel, added; pooled; read by two dense convolutions."""
 
     def __init__(self) -> None:
         super().__init__()
         self.entry = nn.Conv3d(3, 14, (1, 3, 3))
-        self.depthwise = nn.Conv3d(14, 14, (3, 1, 1), padding=(1, 0, 0), groups=14)
+        self.depthwise = nn.Conv3d(14, 14, 3, padding=1, groups=14)
         self.left = nn.Conv3d(14, 4, (2, 1, 1))
         self.right = nn.Conv3d(14, 4, (1, 2, 2), stride=(1, 2, 2))
 
@@ -113,7 +122,7 @@ class Leak(nn.Module):
         super().__init__()
         self.kind = kind
         self.entry = nn.Conv3d(3, 14, 1)
-        self.depthwise = nn.Conv3d(14, 14, (3, 1, 1), groups=14)
+        self.depthwise = nn.Conv3d(14, 14, 3, padding=(0, 1, 1), groups=14)
         self.exit = nn.Conv3d(17 if kind == "concatenated" else 14, 3, 1)
 
     def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:

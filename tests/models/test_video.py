@@ -106,6 +106,17 @@ def test_at_full_depth(name: str) -> None:
     )
 
 
+@pytest.mark.parametrize("name", ["slowfast-4x16", pytest.param("slowfast-8x8", marks=pytest.mark.slow)])
+def test_a_single_clip_of_both_pathways_has_its_answer(name: str) -> None:
+    net = small(name).double()
+    program = edgeco.convert(net, torch.zeros(1, 3, 32, PIXELS, PIXELS, dtype=torch.float64))
+    clip = recording(2, 3, 32, PIXELS, PIXELS)
+    with torch.no_grad():
+        expected = net(clip)
+    given = program.forward_steps(clip, pad_end=True)
+    assert given.shape[1] == 1 and relative(given[:, 0], expected) <= 1e-12
+
+
 @pytest.mark.slow
 def test_slow_r50_at_its_full_size() -> None:
     torch.manual_seed(0)

@@ -43,8 +43,7 @@ def build_plan(api: Api, onnx: bytes, order: Order, timing: bytes, say: Say, can
     _fix_tensors(api, network, order)
     config = builder.create_builder_config()
     _configure(api, config, order)
-    cache = config.create_timing_cache(timing)
-    config.set_timing_cache(cache, ignore_mismatch=False)
+    _set_timing(config, timing)
     if api.monitored:
         config.progress_monitor = make_monitor(trt, say, cancelled)
     serialised = builder.build_serialized_network(network, config)
@@ -56,6 +55,14 @@ def build_plan(api: Api, onnx: bytes, order: Order, timing: bytes, say: Say, can
     grown = config.get_timing_cache()
     kept = b"" if grown is None else bytes(grown.serialize())
     return Built(plan, kept, _layers(trt, logger, plan), time.monotonic() - start)
+
+
+def _set_timing(config: Any, kept: bytes) -> None:
+    """What earlier builds learned; one that is damaged, or of another driver, is begun anew."""
+    for data in (kept, b"") if kept else (b"",):
+        cache = config.create_timing_cache(data)
+        if cache is not None and config.set_timing_cache(cache, ignore_mismatch=False):
+            return
 
 
 def _parse_error(parser: Any, logger: Any) -> str:

@@ -131,8 +131,11 @@ def sorted_out(clip: ClipGraph, labels: Labels, values: dict[fx.Node, Any], find
     near = {labels.find(label): reason for label, reason in labels.approximate.items()}
     alike: dict[Any, list[int]] = defaultdict(list)
     stays: dict[Any, list[int]] = defaultdict(list)
+    made = {member for producer in findings.producers for member in producer.tensors}
     for root, members in where.items():
         shape = tuple((member, len(indices)) for member, indices in members.items())
+        if root not in pinned and not made & set(members):
+            pinned[root] = "no layer makes it, as the rank of an adapter"
         if root in pinned:
             if pinned[root] != STRUCTURE:
                 stays[(tuple(members), pinned[root])].append(root)
@@ -157,9 +160,13 @@ def sorted_out(clip: ClipGraph, labels: Labels, values: dict[fx.Node, Any], find
 def _members(clip: ClipGraph, labels: Labels, values: dict[fx.Node, Any]) -> dict[int, dict[Member, list[int]]]:
     """For every class of labels, the indices of tensors that are in it."""
     found: dict[int, dict[Member, list[int]]] = defaultdict(dict)
+    seen: set[int] = set()
     for node in clip.graph.nodes:
         if node.op != "placeholder" or node.name not in clip.tensors or node.name not in clip.names:
             continue
+        if id(values[node]) in seen:  # one tensor by two names
+            continue
+        seen.add(id(values[node]))
         for i, axis in enumerate(values[node]):
             for index, root in enumerate(labels.roots(axis.labels[:, 0]).tolist() if not axis.fixed else ()):
                 if root != NOTHING:

@@ -36,6 +36,7 @@ class _Walk:
         self.labels = Labels()
         self.findings = Findings(rigid=rigid)
         self.values: dict[fx.Node, Any] = {}
+        self.seen: dict[Any, fx.Node] = {}
 
     def run(self) -> None:
         for node in self.clip.graph.nodes:
@@ -53,6 +54,10 @@ class _Walk:
         name = self.clip.names.get(node.name)
         if name is None or node.name not in self.clip.tensors:
             return tuple(still(n) for n in shape)
+        tensor = self.clip.tensors[node.name]
+        first = self.seen.setdefault((tensor.data_ptr(), shape, tensor.stride()) if tensor.numel() else node, node)
+        if first is not node:  # one tensor by two names
+            return self.values[first]  # type: ignore[no-any-return]
         return tuple(
             Axis(self.labels.fresh(n, carried=True), sources=frozenset({(name, i)})) for i, n in enumerate(shape)
         )

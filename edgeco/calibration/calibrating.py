@@ -1,0 +1,205 @@
+"""Calibration from what a user names to what a bundle keeps.
+
+A bundle always holds the FP32 graphs, so it can be calibrated again without the network that it was built from.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from edgeco.bundle import Bundle, open_bundle, write_bundle
+from edgeco.bundle.manifest import Manifest
+from edgeco.bundle.ranges import RANGES, Method, Ranges
+from edgeco.calibration.checkpoint import Checkpoint
+from edgeco.calibration.half_range import HalfRange, half_range
+from edgeco.calibration.methods import PERCENTILE
+from edgeco.calibration.ranges import save_ranges
+from edgeco.calibration.rollout import Progress, observe
+from edgeco.calibration.sources import Reading, open_recordings
+from edgeco.export.exported import Exported, exported_of
+from edgeco.files import check_target
+from edgeco.runtime.pre import Prepare
+
+KEPT = ".calibrating"
+"""What is added to the result's name for the file from which an interrupted calibration goes on."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to calibrate on, and how.
+
+    Args:
+        sources: paths and URIs; ``edgeco.calibration.sources`` says which.
+        method: how INT8's range is chosen: ``max``, ``entropy``, ``percentile`` or ``mse``.
+        percentile: share of magnitudes that the method of that name keeps, in percent.
+        streams: at most so many recordings, of every class in proportion; None: all.
+        frames, seconds: of each at most so much; None: all of it, of a live source half a minute.
+        reset: frames after which the device resets a stream; None: never.
+        fps: rate the network is held to; None: the bundle's; 0: every frame.
+        seed: of the choice of recordings.
+        pre: makes of a frame what the network takes; the bundle's preprocessing unless given.
+        threads: processor threads; None for the physical cores.
+    """
+
+    sources: tuple[str, ...]
+    method: Method = "max"
+    percentile: float = PERCENTILE
+    streams: int | None = None
+    frames: int | None = None
+    seconds: float | None = None
+    reset: int | None = None
+    fps: float | None = None
+    seed: int = 0
+    pre: Prepare | None = None
+    threads: int | None = None
+
+
+@dataclass(frozen=True)
+class Watch:
+    """Who is told of progress, and asked whether to stop; and where an interrupted calibration is kept."""
+
+    progress: Callable[[Progress], None] = lambda done: None
+    stop: Callable[[], bool] = lambda: False
+    checkpoint: Checkpoint | None = None
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a calibration found; kept in the build report.
+
+    Attributes:
+        dead: histories and tensors that were always 0.
+        half: what FP16 cannot hold.
+    """
+
+    method: Method
+    frames: int
+    streams: int
+    reset: int | None
+    tensors: int
+    histories: int
+    data: str
+    sources: tuple[str, ...]
+    dead: tuple[str, ...]
+    half: HalfRange
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class CalibrationReport:
+    """What ``calibrate_bundle`` did: what it wrote, and what it found in how many seconds."""
+
+    bundle: str
+    written: str
+    ranges: Ranges = field(repr=False)
+    summary: Summary
+    seconds: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data, without the ranges themselves."""
+        told = {"bundle": self.bundle, "written": self.written, "seconds": self.seconds}
+        return {**told, **self.summary.to_json()}
+
+
+def find_ranges(exported: Exported, manifest: Manifest, plan: Plan, watch: Watch | None = None) -> Ranges:
+    """Ranges of an exported network, on the recordings of a plan.
+
+    Raises:
+        SpecError: an option that is none.
+        SourceError: a source cannot be opened, or a recording stops before its end.
+        FrameError: a frame does not fit the network.
+        CalibrationError: no frames; a tensor that is NaN or infinite; streams too short.
+    """
+    seen = watch or Watch()
+    reading = Reading(plan.fps, plan.seconds, plan.pre, seen.stop)
+    recordings = open_recordings(plan.sources, manifest, reading, plan.streams, plan.seed)
+    return observe(
+        exported,
+        manifest,
+        recordings,
+        method=plan.method,
+        percentile=plan.percentile,
+        reset=plan.reset,
+        frames=plan.frames,
+        threads=plan.threads,
+        progress=seen.progress,
+        checkpoint=seen.checkpoint,
+        stop=seen.stop,
+    )
+
+
+def summarize(ranges: Ranges) -> Summary:
+    """What is worth telling of ranges."""
+    return Summary(
+        method=ranges.method,
+        frames=ranges.frames,
+        streams=ranges.streams,
+        reset=ranges.reset,
+        tensors=len(ranges.tensors),
+        histories=len(ranges.histories),
+        data=ranges.data,
+        sources=ranges.sources,
+        dead=tuple(key for key, found in (ranges.histories | ranges.tensors).items() if found.dead),
+        half=half_range(ranges),
+    )
+
+
+def calibrate_bundle(
+    path: str | os.PathLike[str],
+    plan: Plan | Ranges,
+    out: str | os.PathLike[str] | None = None,
+    watch: Watch | None = None,
+) -> CalibrationReport:
+    """Calibrate a bundle, or give it ranges that were found before, and write it with them.
+
+    Args:
+        path: the bundle.
+        plan: what to calibrate on; or ranges, which must be of this network with these weights.
+        out: the bundle to write, or a ``.json`` file for the ranges alone; None: the bundle itself is replaced.
+        watch: who is told and asked. Unless it says otherwise, an interrupted calibration is kept beside the result,
+            and goes on when it is started again.
+
+    Raises:
+        BundleError: the bundle is damaged.
+        CalibrationError: the ranges are of another network, or none can be found; see ``find_ranges``.
+        CalibrationStopped: interrupted on demand.
+        WriteError: the result cannot be written; nothing is changed.
+    """
+    began = time.monotonic()
+    bundle = open_bundle(path)
+    exported = exported_of(bundle)
+    target = Path(path if out is None else out)
+    check_target(target)
+    seen = watch or Watch()
+    if isinstance(plan, Ranges):
+        ranges = plan
+        ranges.check_model(exported)
+    else:
+        if seen.checkpoint is None:
+            seen = replace(seen, checkpoint=Checkpoint(target.with_name(target.name + KEPT)))
+        ranges = find_ranges(exported, bundle.manifest, plan, seen)
+    if target.suffix == ".json":
+        save_ranges(ranges, target)
+    else:
+        write_with_ranges(bundle, ranges, target)
+    if seen.checkpoint is not None:
+        seen.checkpoint.remove()
+    return CalibrationReport(str(path), str(target), ranges, summarize(ranges), time.monotonic() - began)
+
+
+def write_with_ranges(bundle: Bundle, ranges: Ranges, target: Path) -> None:
+    """A bundle with everything that another holds, and these ranges.
+
+    Raises:
+        WriteError: the file cannot be written.
+    """
+    members = {name: bundle.read(name) for name in bundle.manifest.members}
+    write_bundle(target, bundle.manifest, members | {RANGES: ranges.to_json()})
