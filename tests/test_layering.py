@@ -55,7 +55,7 @@ MAY_USE: dict[str, set[str]] = {
     "calibration": {"export", "train", "spec", "runtime", "engines", "bundle", "files", "named", "errors"},
     "train": {"models", "runtime", "engines", "bundle", "command", "files", "errors"},
     "evaluation": {"train", "factory", "spec", "models", "runtime", "engines", "bundle", "files", "errors"},
-    "adapters": {"train", "factory", "spec", "continual", "graph", "models", "files", "errors"},
+    "adapters": {"prune", "train", "factory", "spec", "continual", "graph", "models", "files", "errors"},
     "building": {
         *("calibration", "adapters", "factory", "spec", "export", "continual", "graph"),
         *("runtime", "engines", "devices", "bundle", "files", "errors"),
