@@ -10,7 +10,8 @@ that was trained, and the steps as the clip network.
     python benchmarks/task_packs.py --data DATA --out build/task_packs [--fast] [--jobs 2]
     python benchmarks/task_packs.py --out build/task_packs --latency      # alone on the machine
 
-Results are appended to a file of JSON lines, and what it holds is not run again. scikit-learn is needed (extra `bench`).
+Results are appended to a file of JSON lines, and what it holds is not run again. scikit-learn comes with the
+extra `bench`.
 """
 
 from __future__ import annotations
@@ -315,8 +316,9 @@ def _row(way: str, rate: float, density: float, rows: list[dict[str, Any]], time
     test = np.array([row["test"] for row in rows])
     own = [times[row["pack"]] for row in rows if row["pack"] in times]
     shown = f"{1e6 * float(np.mean(own)):.0f}" if own else "unavailable"
+    spread = test.std(ddof=min(1, len(test) - 1))
     return (
-        f"| {way} ({rate:g}) | {density:.0%} | {test.mean():.1%} ± {test.std(ddof=min(1, len(test) - 1)):.1%} ({len(test)}) "
+        f"| {way} ({rate:g}) | {density:.0%} | {test.mean():.1%} ± {spread:.1%} ({len(test)}) "
         f"| {mean('learned'):.0f} | {mean('bytes'):.0f} | {mean('weights'):.1%} | {shown} |"
     )
 

@@ -1,9 +1,9 @@
 """Task packs: all that a task adds to a shared base network, in one safetensors file.
 
 Tensors are ``adapter/<weight>/<n>/<tensor>`` (a, b, d, p), ``prototypes/<tensor>`` (the blocks that all adapters of a
-network mix) and ``value/<name>`` (norms and their statistics, biases, the head); names are the base's own. What they mean
-is JSON in the file's metadata (`PackInfo`), with the hash of the base, on which alone a pack is applied. `docs/adapters.md`
-has the format.
+network mix) and ``value/<name>`` (norms and their statistics, biases, the head); names are the base's own. What they
+mean is JSON in the file's metadata (`PackInfo`), with the hash of the base, on which alone a pack is applied.
+`docs/adapters.md` has the format.
 """
 
 from __future__ import annotations

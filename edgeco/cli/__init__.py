@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from edgeco import __version__
+from edgeco.cli.adapt import adapt
 from edgeco.cli.build import build, models
 from edgeco.cli.bundle import bench, inspect, verify
 from edgeco.cli.calibrate import calibrate
@@ -24,5 +25,5 @@ def main() -> None:
     """
 
 
-for _command in (build, models, run, demo, verify, inspect, calibrate, bench, compile_, devices, doctor):
+for _command in (build, adapt, models, run, demo, verify, inspect, calibrate, bench, compile_, devices, doctor):
     main.add_command(_command)

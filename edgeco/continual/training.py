@@ -28,8 +28,8 @@ TOLERANCE = 1e-4
 class StreamForm(nn.Module):
     """A clip network as its stream computes it: recordings in, the answers of all their steps out.
 
-    ``forward(recording)`` gives what ``StepProgram.forward_steps`` gives from reset, and gradients for the parameters of
-    ``network``, which is the network itself and no copy: adapt it, freeze parts of it, and train. Dropout is off and
+    ``forward(recording)`` gives what ``StepProgram.forward_steps`` gives from reset, and gradients for the parameters
+    of ``network``, which is the network itself and no copy: adapt it, freeze parts of it, and train. Dropout is off and
     batch norms use their stored statistics, as in the stream; gammas and betas learn. Elements of all steps are
     computed at once and each only once; the memory this takes grows with the recording.
 
