@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from edgeco import __version__
+from edgeco.cli.adapt import adapt
 from edgeco.cli.build import build, models
 from edgeco.cli.bundle import bench, inspect, verify
 from edgeco.cli.calibrate import calibrate
@@ -27,7 +28,7 @@ def main() -> None:
 
 
 _COMMANDS = (
-    *(build, models, prune, evaluate, calibrate),
+    *(build, models, prune, adapt, evaluate, calibrate),
     *(run, demo, verify, inspect, bench),
     *(compile_, devices, doctor),
 )
