@@ -22,7 +22,7 @@ from edgeco.prune.importance import CRITERIA, NEED_DATA, Batches, Criterion, Evi
 from edgeco.prune.oracle import Mismatch, verify
 from edgeco.prune.plan import Figures, Group, PlanData, PruningPlan
 from edgeco.prune.repairs import alternatives, known_repairs, possible_repairs
-from edgeco.prune.selection import Limits, Removed, fewest, rank
+from edgeco.prune.selection import Limits, Removed, fewest, first_that_keeps, rank
 
 Say = Callable[[str], None]
 
@@ -197,7 +197,8 @@ class Planner:
         allowed = self.options.budget.allowed(before)
         if before <= allowed:
             raise SpecError(f"The network keeps to the budget {self.options.budget} as it is ({before:g}).")
-        removed = fewest(ranking, figure, allowed)
+        choose = first_that_keeps if self.options.budget.kind == "latency" else fewest
+        removed = choose(ranking, figure, allowed)
         if removed is None:
             least = figure(ranking.first(len(ranking.portions)))
             raise SpecError(
@@ -245,15 +246,26 @@ class Planner:
         if kind == "parameters":
             return self._parameters
 
-        def measured(removed: Removed) -> float:
+        def pruned(removed: Removed) -> nn.Module:
             net = copy.deepcopy(self.net)
             cut_network(net, *self.surgery(removed))
-            if kind == "state":
-                return state_bytes(net, self.clip)
-            self.say("timing steps")
-            return float(np.median(step_times([step_session(net, self.clip)])[0]))
+            return net
 
-        return measured
+        if kind == "state":
+            return lambda removed: state_bytes(pruned(removed), self.clip)
+        whole = step_session(self.net, self.clip)
+        unpruned = float(np.median(step_times([whole])[0]))
+
+        def seconds(removed: Removed) -> float:
+            """Beside the whole network, step by step, so that a busy machine slows both alike."""
+            if not removed:
+                return unpruned
+            self.say("timing steps")
+            before, after = step_times([whole, step_session(pruned(removed), self.clip)])
+            found = float(np.median(after))
+            return found / float(np.median(before)) * unpruned if self.options.budget.relative else found
+
+        return seconds
 
     # -- surgery and oracle ------------------------------------------------------------------------------------
 

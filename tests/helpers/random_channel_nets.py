@@ -1,4 +1,4 @@
-"""Networks drawn at random in which channels meet in every way: added, joined, cut, gated, grouped, shuffled, shared."""
+"""Networks drawn at random in which channels meet in every way: added, joined, cut, gated, grouped, shuffled."""
 
 from __future__ import annotations
 
