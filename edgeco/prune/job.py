@@ -25,11 +25,10 @@ from edgeco.prune.budget import Budget
 from edgeco.prune.importance import Evidence
 from edgeco.prune.page import page
 from edgeco.prune.plan import PlanData
-from edgeco.prune.planning import Options, Planner
+from edgeco.prune.planning import Planner
 from edgeco.prune.recipe import PruneRecipe, Recordings, loss, recordings_of
 from edgeco.prune.report import groups_of, made_report, to_json
 from edgeco.prune.rounds import Rounds, Watch
-from edgeco.prune.selection import Limits
 from edgeco.prune.sensitivity import sensitivity
 from edgeco.spec import BuildSpec, make_spec, read_labels
 from edgeco.train.data import read_data
@@ -149,11 +148,7 @@ class PruneJob:
     def _planner(self, recordings: Recordings | None, watch: Watch) -> Planner:
         recipe = self.recipe
         batches = list(recordings.some(recipe.ranking)) if recordings is not None else []
-        importance = recipe.importance if batches or recipe.importance not in ("taylor", "activation") else "magnitude"
-        options = Options(
-            Budget.of(recipe.budget), importance, tuple(recipe.protect),
-            Limits(recipe.round_to, recipe.min_width, recipe.cap), recipe.per, recipe.approximate, recipe.seed,
-        )  # fmt: skip
+        options = recipe.options(Budget.of(recipe.budget), data=bool(batches))
         watch.say("tracing the network")
         evidence = Evidence(self.net, batches, loss, recipe.seed)
         return Planner(self.net, self.trace(self.net), options, evidence, watch.say)

@@ -13,6 +13,10 @@ from torch import Tensor, nn
 
 from edgeco.bundle.manifest import Preprocessing
 from edgeco.errors import DataError, SpecError
+from edgeco.prune.budget import Budget
+from edgeco.prune.importance import NEED_DATA
+from edgeco.prune.options import Options
+from edgeco.prune.selection import Limits
 from edgeco.spec import BuildSpec
 from edgeco.train.data import Batches, Data, clip_of
 
@@ -45,6 +49,12 @@ class PruneRecipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     held_out: Share = 0.2
     """Share of the cases that accuracy is told on; they are not learned from."""
     seed: int = 0
+
+    def options(self, budget: Budget, *, data: bool, turn: int = 0) -> Options:
+        """What one round's planning is told; without data, importance is told by weights."""
+        importance = self.importance if data or self.importance not in NEED_DATA else "magnitude"
+        limits = Limits(self.round_to, self.min_width, self.cap)
+        return Options(budget, importance, self.protect, limits, self.per, self.approximate, self.seed + turn)
 
 
 @dataclass(frozen=True)

@@ -18,9 +18,8 @@ from edgeco.prune.budget import Budget
 from edgeco.prune.importance import Evidence
 from edgeco.prune.norms import recalibrate
 from edgeco.prune.plan import PruningPlan, load_plan
-from edgeco.prune.planning import Options, Planner
-from edgeco.prune.recipe import PruneRecipe, Recordings, loss
-from edgeco.prune.selection import Limits
+from edgeco.prune.planning import Planner
+from edgeco.prune.recipe import PruneRecipe, Recordings, logits, loss
 from edgeco.train.loop import Options as TrainingOptions
 from edgeco.train.loop import Training
 from edgeco.train.objective import distilled, supervised
@@ -136,16 +135,7 @@ class Rounds:
     def _plan(self, number: int, watch: Watch, before: PruningPlan | None) -> PruningPlan:
         recipe = self.recipe
         batches = list(self.recordings.some(recipe.ranking)) if self.recordings is not None else []
-        importance = recipe.importance if batches or recipe.importance not in ("taylor", "activation") else "magnitude"
-        options = Options(
-            self._part(number, before),
-            importance,
-            tuple(recipe.protect),
-            Limits(recipe.round_to, recipe.min_width, recipe.cap),
-            recipe.per,
-            recipe.approximate,
-            recipe.seed + number,
-        )
+        options = recipe.options(self._part(number, before), data=bool(batches), turn=number)
         evidence = Evidence(self.net, batches, loss, recipe.seed)
         self.net.zero_grad(set_to_none=True)
         watch.say("tracing the network")
@@ -235,6 +225,4 @@ class _Logits(nn.Module):
         self.net = net
 
     def forward(self, inputs: Any) -> Any:
-        from edgeco.prune.recipe import logits
-
         return logits(self.net(inputs))
