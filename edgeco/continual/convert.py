@@ -151,6 +151,7 @@ class _Walk:
         return Value(Kind.STREAM, layout, made, Timeline(self.clip.length // item.rate, item.rate, room=item.rate - 1))
 
     def _operator(self, node: fx.Node) -> Value | list[Value]:
+        self.builder.source = node
         picked = getitem_source(node)
         if picked is not None:
             several = self.values[picked[0]]
@@ -307,11 +308,20 @@ class _Walk:
         for name, source in self.clip.outputs.items():
             value = graded(source, self.lookup(source), self.report)
             if value.kind is Kind.CONSTANT:
-                raise ConversionError(f"The output {name!r} does not depend on any frame; there is nothing to stream.")
-            if value.layout.batch is None:
-                raise ConversionError(
-                    f"The output {name!r} has no batch axis: the network mixes its rows, which are separate streams."
+                raise UnsupportedOperator(
+                    op_name(source),
+                    f"the output {name!r} that it gives does not depend on any frame",
+                    where(source),
+                    "There is nothing to stream: leave this output out.",
                 )
+            if value.layout.batch is None:
+                raise UnsupportedOperator(
+                    op_name(source),
+                    f"it mixes the rows of the batch: the output {name!r} that it gives has no axis for them",
+                    where(source),
+                    "Each row is a stream of its own: give every row its own answer.",
+                )
+            self.builder.source = source
             value = self._whole_axes(value)
             delay = max(value.time.computable, 0)
             node = self.builder.at(value, delay)
