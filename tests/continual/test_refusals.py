@@ -19,7 +19,7 @@ from edgeco.errors import UnsupportedOperator
 
 
 def network(run: Callable[..., Any], layer: nn.Module | None = None) -> nn.Module:
-    """A network with this forward, which gets the frames and a layer; PyTorch records lines of functions of that name."""
+    """A network with this forward, given frames and a layer; PyTorch records lines of functions of that name."""
     forward = FunctionType(run.__code__.replace(co_name="forward"), run.__globals__)
     net = type("Net", (nn.Module,), {"forward": lambda self, x: forward(x, self.layer)})()
     net.layer = layer or nn.Identity()
