@@ -82,7 +82,7 @@ def _names(keys: list[str] | tuple[str, ...]) -> str:
 
 
 def _table(title: str, ranges: Mapping[str, TensorRange]) -> Table:
-    columns = ("name", "least", "greatest", "INT8 up to", "numbers", "magnitudes, 0 to greatest")
+    columns = ("name", "least", "most", "INT8 to", "numbers", "magnitudes, 0 to most")
     made = table(title, *columns, right=(1, 2, 3, 4))
     made.columns[5].no_wrap = True
     for name, found in ranges.items():
