@@ -162,6 +162,7 @@ def test_a_build_calibrates_before_it_writes(tmp_path: Path) -> None:
     bundle = open_bundle(out)
     ranges, report = bundle.ranges(), bundle.report()
     assert ranges is not None and ranges.method == "mse" and report is not None
+    assert bundle.manifest.provenance["spec"]["calibrate"] == ["tape.csv"], "without the folders of the workstation"
     assert report["calibration"]["data"] == ranges.data and report["calibration"]["half"]["beyond"] == []
     assert "Calibration" in call("inspect", out).stdout
     again = tmp_path / "again.json"
