@@ -70,22 +70,40 @@ def tensorrt_forms(
     """
     graphs = tuple(opset17(graph) for graph in exported.graphs)
     plain = Exported(graphs, exported.schedule, exported.weights)
-    wide, exact = wide_tensors(manifest, graphs, beyond)
-    full = full_weights(graphs, exported.weights, exact)
-    halves = tuple(half_graph(graph, exported.weights, full, wide, exact) for graph in graphs)
-    half = Exported(halves, exported.schedule, half_weights(exported.weights, full))
+    half, rounded = half_form(exported, graphs, manifest, beyond)
     steps = max(STEPS, 2 * manifest.timeline.receptive_field)
     stream = frames[np.arange(steps) % len(frames)]
     expected = rollout(exported.phases(), manifest, stream)
     off = {PLAIN: _drift(PLAIN, plain, manifest, stream, expected, PLAIN_LIMIT)}
     _drift(HALF, half, manifest, stream, expected, HALF_LIMIT)  # the graph as it is, which runs, in FP32 on a processor
-    narrowed = {name: array.astype(exported.weights[name].dtype) for name, array in half.weights.items()}
-    rounded = Exported(tuple(rounded_graph(graph, exact) for graph in graphs), exported.schedule, narrowed)
     off[HALF] = _drift(HALF, rounded, manifest, stream, expected, HALF_LIMIT)
     return [
         Form(PLAIN, plain, off[PLAIN], tolerance, True),
         Form(HALF, half, off[HALF], max(LEAST_TOLERANCE, SPARE * off[HALF]), False),
     ]
+
+
+def half_form(
+    exported: Exported, graphs: Sequence[bytes], manifest: Manifest, beyond: Collection[str] = ()
+) -> tuple[Exported, Exported]:
+    """The form in FP16, and one in FP32 that rounds like it.
+
+    Args:
+        exported: weights and schedule.
+        graphs: in opset 17.
+        manifest: what describes them.
+        beyond: tensors that leave FP16's range.
+
+    Raises:
+        ConversionError: a weight does.
+    """
+    wide, exact = wide_tensors(manifest, graphs, beyond)
+    full = full_weights(graphs, exported.weights, exact)
+    halves = tuple(half_graph(graph, exported.weights, full, wide, exact) for graph in graphs)
+    half = Exported(halves, exported.schedule, half_weights(exported.weights, full))
+    narrowed = {name: array.astype(exported.weights[name].dtype) for name, array in half.weights.items()}
+    rounded = Exported(tuple(rounded_graph(graph, exact) for graph in graphs), exported.schedule, narrowed)
+    return half, rounded
 
 
 PRODUCTS = ("Conv", "ConvTranspose", "MatMul", "Gemm")
