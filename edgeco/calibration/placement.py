@@ -98,9 +98,7 @@ def _place_histories(graphs: Sequence[Graph], manifest: Manifest, made: Placemen
         made.histories.add(history.name)
         for graph in graphs:
             names = (history.write, *(read.name for read in history.reads))
-            made.tensors |= {
-                Key(graph.number, name) for name in names if name in graph.inputs or name in graph.outputs
-            }
+            made.tensors |= {Key(graph.number, name) for name in names if name in graph.inputs or name in graph.outputs}
 
 
 def _history_reason(graphs: Sequence[Graph], history: History, kept: set[str]) -> str | None:
