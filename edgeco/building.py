@@ -1,7 +1,7 @@
 """The build stage from end to end: the one place that knows the order of things.
 
 trace, fold norms and frames, derive the step network, hold it against the clip network, export, hold the export
-against the step network, write the bundle. Each gate refuses to go on.
+against the step network, calibrate, write the bundle. Each gate refuses to go on.
 
 It is not called ``build``: importing the module would then put it in the place of ``edgeco.build``, the function.
 """
@@ -23,28 +23,26 @@ from edgeco import __version__
 from edgeco.adapters.pack import fused_network
 from edgeco.bundle import write_bundle
 from edgeco.bundle.manifest import SCHEMA_VERSION, Manifest, Preprocessing
+from edgeco.bundle.ranges import RANGES
+from edgeco.calibration.calibrating import summarize
+from edgeco.calibration.stage import plan_of, precision_stage
 from edgeco.continual.convert import StepGraph, convert_graph, trace_network
 from edgeco.continual.gate import gate
 from edgeco.continual.program import StepProgram, exact_mode
 from edgeco.devices.catalogue import find_profile
 from edgeco.devices.target import check_fits, target_of
-from edgeco.errors import CheckFailed, SpecError
-from edgeco.export.check import rollout
+from edgeco.errors import SpecError
+from edgeco.export.check import ENGINE_TOLERANCE, engine_gate
 from edgeco.export.compare import Comparison
-from edgeco.export.exported import Exported
 from edgeco.export.fold import fold_norms
 from edgeco.export.frame_input import FrameInput, fold_frame
 from edgeco.export.onnx import export_onnx
 from edgeco.export.package import check_labels, manifest_of, members_of, outputs_of, step_layers
-from edgeco.export.tensorrt_forms import tensorrt_forms
 from edgeco.export.widen import widen_depthwise
 from edgeco.factory import carried_fields, find_factory, load_weights, make_network
 from edgeco.files import check_target
 from edgeco.graph.cost import layer_costs
 from edgeco.spec import BuildSpec, Variant, make_spec, read_labels
-
-ENGINE_TOLERANCE = 1e-4
-"""Likewise between the exported graph in ONNX Runtime and the torch runner."""
 
 DISTINCT_FRAMES = 7
 """Golden frames kept, shown in turn: a prime, so that they never fall into step with the histories' period."""
@@ -67,6 +65,8 @@ class BuildReport:
         clip_layers, step_layers: multiply-accumulates per layer; drifts: from FP32 of each form for TensorRT, relative.
         target: the device it was built for and what suits it, None if none was named.
         weights: what of the checkpoint was matched, None if none was given.
+        calibration: what was calibrated on and found, None if nothing was.
+        forms: what each INT8 form holds, and how it drifts.
     """
 
     name: str
@@ -89,6 +89,8 @@ class BuildReport:
     target: dict[str, Any] | None = None
     drifts: dict[str, float] = field(default_factory=dict)
     weights: dict[str, Any] | None = None
+    calibration: dict[str, Any] | None = None
+    forms: dict[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Plain data."""
@@ -150,6 +152,7 @@ def build(
     spec, factory = resolve(fields)
     labels = read_labels(spec.labels)
     check_target(out)
+    plan_of(spec)  # what cannot be calibrated is refused first
     say("making the network")
     net = make_network(factory, spec.arguments).eval().float()
     matched = None if spec.weights is None else load_weights(net, spec.weights, spec.weights_key)
@@ -173,14 +176,16 @@ def build(
     )
     if spec.device is not None:
         check_fits(find_profile(spec.device), manifest)
-    engine_difference = _engine_gate(exported, manifest, frames, answers)
+    engine_difference = engine_gate(exported, manifest, frames, answers)
     report = work.report(str(out), manifest, step_difference, engine_difference)
     report.weights = asdict(matched) if matched else None
-    say("writing the forms for TensorRT" if spec.tensorrt else "writing the bundle")
-    forms = tensorrt_forms(exported, manifest, frames, ENGINE_TOLERANCE) if spec.tensorrt else []
+    ranges, forms = precision_stage(exported, manifest, spec, frames, ENGINE_TOLERANCE, say)
+    report.calibration = None if ranges is None else summarize(ranges).to_json()
     report.drifts.update({form.name: form.drift for form in forms})
+    report.forms.update({form.name: form.told for form in forms if form.told})
+    say("writing the bundle")
     manifest, members = members_of(manifest, exported, frames, answers, report.to_json(), ENGINE_TOLERANCE, forms)
-    write_bundle(out, manifest, members)
+    write_bundle(out, manifest, members if ranges is None else members | {RANGES: ranges.to_json()})
     return report
 
 
@@ -356,26 +361,6 @@ def _standing(values: list[Tensor | None]) -> np.ndarray[Any, Any]:
         shown = shown if value is None else value
         filled.append(shown.numpy())
     return np.stack(filled).astype(np.float32)
-
-
-def _engine_gate(
-    exported: Exported, manifest: Manifest, frames: np.ndarray[Any, Any], answers: dict[str, np.ndarray[Any, Any]]
-) -> float:
-    """The exported graph in ONNX Runtime, over the golden frames, against the torch runner."""
-    steps = len(next(iter(answers.values())))
-    given = rollout(exported.phases(), manifest, frames[np.arange(steps) % len(frames)])
-    worst = 0.0
-    for output in manifest.outputs:
-        first = manifest.timeline.first_answer(output)
-        expected = answers[output.name][first:]
-        scale = max(float(np.abs(expected).max()), 1e-12)
-        worst = max(worst, float(np.abs(given[output.name][first:] - expected).max()) / scale)
-    if not worst <= ENGINE_TOLERANCE:
-        raise CheckFailed(
-            f"The exported graph differs from the step network by {worst:.2g} over the golden frames, where "
-            f"{ENGINE_TOLERANCE:g} is accepted; nothing was written. Please report this network."
-        )
-    return worst
 
 
 def _provenance(spec: BuildSpec) -> dict[str, Any]:

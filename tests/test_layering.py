@@ -52,7 +52,7 @@ MAY_USE: dict[str, set[str]] = {
     "spec": {"bundle", "errors"},
     "factory": {"models", "spec", "files", "named", "errors"},
     "export": {"continual", "graph", "spec", "runtime", "engines", "bundle", "files", "errors"},
-    "calibration": {"export", "train", "spec", "runtime", "engines", "bundle", "files", "named", "errors"},
+    "calibration": {"export", "train", "spec", "runtime", "engines", "devices", "bundle", "files", "named", "errors"},
     "train": {"models", "runtime", "engines", "bundle", "command", "files", "errors"},
     "evaluation": {"train", "factory", "spec", "models", "runtime", "engines", "bundle", "files", "errors"},
     "adapters": {"train", "factory", "spec", "continual", "graph", "models", "files", "errors"},
