@@ -20,11 +20,11 @@ import torch
 from torch import Tensor, nn
 
 from edgeco import __version__
-from edgeco.adapters.pack import fused_network
 from edgeco.bundle import write_bundle
 from edgeco.bundle.manifest import SCHEMA_VERSION, Manifest, Preprocessing
 from edgeco.bundle.ranges import RANGES
 from edgeco.calibration.calibrating import summarize
+from edgeco.calibration.sources import shown_source
 from edgeco.calibration.stage import plan_of, precision_stage
 from edgeco.continual.convert import StepGraph, convert_graph, trace_network
 from edgeco.continual.gate import gate
@@ -39,10 +39,11 @@ from edgeco.export.frame_input import FrameInput, fold_frame
 from edgeco.export.onnx import export_onnx
 from edgeco.export.package import check_labels, manifest_of, members_of, outputs_of, step_layers
 from edgeco.export.widen import widen_depthwise
-from edgeco.factory import carried_fields, find_factory, load_weights, make_network
+from edgeco.factory import carried_fields, find_factory
 from edgeco.files import check_target
 from edgeco.graph.cost import layer_costs
 from edgeco.spec import BuildSpec, Variant, make_spec, read_labels
+from edgeco.stages import make
 
 DISTINCT_FRAMES = 7
 """Golden frames kept, shown in turn: a prime, so that they never fall into step with the histories' period."""
@@ -64,7 +65,7 @@ class BuildReport:
         widened_depthwise: depthwise convolutions widened with zero channels to whole blocks.
         clip_layers, step_layers: multiply-accumulates per layer; drifts: from FP32 of each form for TensorRT, relative.
         target: the device it was built for and what suits it, None if none was named.
-        weights: what of the checkpoint was matched, None if none was given.
+        weights: what of the checkpoint was matched; pruning: what a plan took out; None where none was given.
         calibration: what was calibrated on and found, None if nothing was.
         forms: what each INT8 form holds, and how it drifts.
     """
@@ -91,6 +92,7 @@ class BuildReport:
     weights: dict[str, Any] | None = None
     calibration: dict[str, Any] | None = None
     forms: dict[str, Any] = field(default_factory=dict)
+    pruning: dict[str, Any] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Plain data."""
@@ -153,14 +155,12 @@ def build(
     labels = read_labels(spec.labels)
     check_target(out)
     plan_of(spec)  # what cannot be calibrated is refused first
-    say("making the network")
-    net = make_network(factory, spec.arguments).eval().float()
-    matched = None if spec.weights is None else load_weights(net, spec.weights, spec.weights_key)
-    if spec.pack is not None:
-        net, task = fused_network(net, spec.pack)
-        labels = labels or task.info.labels
-    work = _Work(spec, net, spec.name or str(getattr(factory, "__name__", "network")))
+    made = make(spec, factory, say)
+    labels = labels or made.labels
+    work = _Work(spec, made.net, spec.name or str(getattr(factory, "__name__", "network")))
     say("tracing the network")
+    for stage in ("fold", "step"):
+        made.journey.enter(stage)
     work.derive()
     say("exporting")
     exported = export_onnx(work.graph, work.frame)
@@ -178,12 +178,15 @@ def build(
         check_fits(find_profile(spec.device), manifest)
     engine_difference = engine_gate(exported, manifest, frames, answers)
     report = work.report(str(out), manifest, step_difference, engine_difference)
-    report.weights = asdict(matched) if matched else None
+    report.weights, report.pruning = made.weights, made.pruning
+    if spec.calibrate:
+        made.journey.enter("calibrate")
     ranges, forms = precision_stage(exported, manifest, spec, frames, ENGINE_TOLERANCE, say)
     report.calibration = None if ranges is None else summarize(ranges).to_json()
     report.drifts.update({form.name: form.drift for form in forms})
     report.forms.update({form.name: form.told for form in forms if form.told})
     say("writing the bundle")
+    made.journey.enter("export")
     manifest, members = members_of(manifest, exported, frames, answers, report.to_json(), ENGINE_TOLERANCE, forms)
     write_bundle(out, manifest, members if ranges is None else members | {RANGES: ranges.to_json()})
     return report
@@ -367,9 +370,11 @@ def _provenance(spec: BuildSpec) -> dict[str, Any]:
     import onnx
 
     fields = {k: v for k, v in msgspec.to_builtins(spec, enc_hook=repr).items() if v not in (None, {}, [])}
-    for key in ("weights", "model", "labels", "pack"):
+    for key in ("weights", "model", "labels", "plan", "pack"):
         if isinstance(fields.get(key), str):
             fields[key] = os.path.basename(fields[key])
+    if "calibrate" in fields:
+        fields["calibrate"] = [shown_source(source) for source in spec.calibrate]
     return {
         "edgeco": __version__,
         "torch": str(torch.__version__),

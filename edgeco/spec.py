@@ -55,6 +55,8 @@ class BuildSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     """A safetensors file, or a checkpoint (read as weights only)."""
     weights_key: str | None = None
     """Where in a nested checkpoint the weights lie; found by itself if None."""
+    plan: str | None = None
+    """A pruning plan of the factory's network (``edgeco prune``); the weights are then those of the pruned one."""
     pack: str | None = None
     """A task pack ('edgeco adapt'), folded into the weights of the base that it was made for."""
     window: Size | None = None
@@ -113,7 +115,7 @@ def read_spec(path: str | os.PathLike[str]) -> dict[str, Any]:
             f"The configuration {where} has the unknown field {unknown[0]!r}; "
             f"known are {', '.join(BuildSpec.__struct_fields__)}."
         )
-    for key in ("weights", "labels", "pack"):
+    for key in ("weights", "labels", "plan", "pack"):
         value = fields.get(key)
         if isinstance(value, str):
             fields[key] = str(where.parent / value)

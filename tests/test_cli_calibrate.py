@@ -59,7 +59,7 @@ def test_a_bundle_is_calibrated_again_without_its_network(pictures: Path, tmp_pa
     out = tmp_path / "calibrated.edgeco"
     result = call("calibrate", pictures, "--source", BARS, "-o", out)
     assert result.exit_code == 0, result.output
-    assert "6 of 1 stream, never reset" in result.stdout and "INT8 up to" in result.stdout
+    assert "6 of 1 stream, never reset" in result.stdout and "INT8 to" in result.stdout
     before, after = open_bundle(pictures), open_bundle(out)
     ranges = after.ranges()
     assert before.ranges() is None and ranges is not None and ranges.frames == 6 and set(ranges.histories) == {"h000"}
@@ -162,6 +162,7 @@ def test_a_build_calibrates_before_it_writes(tmp_path: Path) -> None:
     bundle = open_bundle(out)
     ranges, report = bundle.ranges(), bundle.report()
     assert ranges is not None and ranges.method == "mse" and report is not None
+    assert bundle.manifest.provenance["spec"]["calibrate"] == ["tape.csv"], "without the folders of the workstation"
     assert report["calibration"]["data"] == ranges.data and report["calibration"]["half"]["beyond"] == []
     assert "Calibration" in call("inspect", out).stdout
     again = tmp_path / "again.json"

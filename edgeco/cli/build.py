@@ -30,6 +30,7 @@ from edgeco.command import Command
 @click.option("--activation", type=click.Choice(["none", "softmax", "sigmoid"]), help="What turns answers into scores.")
 @click.option("--weights", metavar="FILE", help="Safetensors, or a checkpoint (read as weights only).")
 @click.option("--weights-key", metavar="KEY", help="Where in a nested checkpoint the weights lie.")
+@click.option("--plan", metavar="FILE", help="A pruning plan ('edgeco prune'); the weights are of the pruned network.")
 @click.option("--pack", metavar="FILE", help="A task pack of 'edgeco adapt', folded into the base's weights.")
 @click.option("--window", type=int, help="Elements the final pooling over time takes.")
 @click.option("--exact", type=click.Choice(["interior", "clip"]), help="Recompute what would stream differently.")
@@ -75,7 +76,9 @@ def build(
     flags |= {"calibrate": sources or None, "keep_float": kept or None}
     fields = fields_from(config, {**flags, "tensorrt": True} if compile_ else flags, arguments)
     refuse_overwriting(
-        out, config, *(str(fields.get(k) or "").rsplit(":", 1)[0] for k in ("model", "weights", "labels", "pack"))
+        out,
+        config,
+        *(str(fields.get(k) or "").rsplit(":", 1)[0] for k in ("model", "weights", "labels", "plan", "pack")),
     )
     with build_progress(console(stderr=True)) as say:
         report = library(fields, out, say)
@@ -96,8 +99,8 @@ def build(
 def models(as_json: bool) -> None:
     """List the networks that 'edgeco build' knows by name.
 
-    What each takes, what one answer rests on, and what a clip and a step cost. Only camera-motion comes with weights;
-    for the others give 'edgeco build' a checkpoint (--weights).
+    What each takes, what one answer rests on, and what a clip and a step cost. The first four come with weights; for
+    the others give 'edgeco build' a checkpoint (--weights).
     """
     from edgeco.models.catalogue import known
     from edgeco.show.console import console, print_json

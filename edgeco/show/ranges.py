@@ -82,7 +82,7 @@ def _names(keys: list[str] | tuple[str, ...]) -> str:
 
 
 def _table(title: str, ranges: Mapping[str, TensorRange]) -> Table:
-    columns = ("name", "least", "greatest", "INT8 up to", "numbers", "magnitudes, 0 to greatest")
+    columns = ("name", "least", "most", "INT8 to", "numbers", "magnitudes, 0 to most")
     made = table(title, *columns, right=(1, 2, 3, 4))
     made.columns[5].no_wrap = True
     for name, found in ranges.items():
@@ -102,13 +102,14 @@ def histogram(found: TensorRange) -> Text:
     """
     if not found.histogram:
         return Text("")
-    used = max(1, math.ceil(len(found.histogram) * found.peak / found.limit))
+    whole = len(found.histogram)
+    used = min(int(whole * found.peak / found.limit) + 1, whole)
     columns = min(COLUMNS, used)
     edges = [used * place // columns for place in range(columns + 1)]
     sums = [sum(found.histogram[start:end]) for start, end in pairwise(edges)]
     most = math.log1p(max(sums))
     bars = [_BARS[math.ceil((len(_BARS) - 1) * math.log1p(number) / most)] if most else " " for number in sums]
-    kept = columns if found.amax >= found.peak else max(1, round(columns * found.amax / found.peak))
+    kept = columns if found.amax >= found.peak else max(1, round(columns * whole * found.amax / (used * found.limit)))
     text = Text("".join(bars[:kept]), style="green")
     if kept < columns:
         text.append("│", style="dim").append("".join(bars[kept:]), style="red")

@@ -20,7 +20,7 @@ def shown(renderable: object) -> str:
 
 
 def test_a_histogram_reaches_to_the_greatest_and_marks_what_is_clipped() -> None:
-    assert histogram(FOUND).plain == "█▆│ "
+    assert histogram(FOUND).plain == "█▆│ ▃"
     whole = TensorRange(low=0, high=3.9, amax=3.9, method="max", count=10, limit=4.0, histogram=(6, 3, 0, 1))
     assert histogram(whole).plain == "█▆ ▃"
     many = TensorRange(low=0, high=63.9, amax=63.9, method="max", count=128, limit=64.0, histogram=(1,) * 128)
