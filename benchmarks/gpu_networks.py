@@ -6,7 +6,7 @@ import torch
 from randomised import randomised
 from torch import Tensor, nn
 
-from edgeco.models import x3d
+from edgeco.models import stgcn, x3d
 
 
 def x3d_s() -> nn.Module:
@@ -16,6 +16,15 @@ def x3d_s() -> nn.Module:
 
 
 x3d_s.clip = (3, 13, 160, 160)  # type: ignore[attr-defined]
+
+
+def st_gcn_star() -> nn.Module:
+    """ST-GCN* over NTU's skeletons, whose step network is CoST-GCN*."""
+    torch.manual_seed(0)
+    return randomised(stgcn.st_gcn_star())
+
+
+st_gcn_star.clip = stgcn.st_gcn_star.clip  # type: ignore[attr-defined]
 
 
 class Encoder(nn.Module):

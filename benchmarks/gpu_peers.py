@@ -46,18 +46,6 @@ def timed(run: Callable[[], object], times: int = 100, warm_up: int = 20) -> flo
     return statistics.median(taken)
 
 
-def empty_kernel(count: int = 500) -> float:
-    """Microseconds of the smallest kernel inside a CUDA graph."""
-    number = torch.zeros(1, device="cuda")
-    graph = torch.cuda.CUDAGraph()
-    number.add_(1)
-    torch.cuda.synchronize()
-    with torch.cuda.graph(graph):
-        for _ in range(count):
-            number.add_(1)
-    return timed(graph.replay) / count
-
-
 def clip_torch(net: nn.Module, clip: Tensor) -> float:
     """Eager, in FP16."""
     with torch.inference_mode():
@@ -71,14 +59,14 @@ def clip_compiled(net: nn.Module, clip: Tensor) -> float:
         return timed(lambda: made(clip))
 
 
-def clip_tensorrt(net: nn.Module, clip: Tensor) -> float:
+def clip_tensorrt(net: nn.Module, clip: Tensor, tactics: tuple[str, ...] | None = None) -> float:
     """The clip network exported by PyTorch and compiled as edgeco compiles its steps, on torch's stream."""
     api = find_tensorrt()
     data = io.BytesIO()
     torch.onnx.export(net, (clip,), data, opset_version=17, dynamo=False, input_names=["clip"], output_names=["answer"])
     order = Order(
         precision="fp16" if clip.dtype == torch.float16 or api.weak else "fp32", strong=api.strong, int8=False,
-        shapes={"clip": tuple(clip.shape)}, half=(), workspace=2 << 30, level=3,
+        shapes={"clip": tuple(clip.shape)}, half=(), workspace=2 << 30, level=3, tactics=tactics,
     )  # fmt: skip
     trt = api.trt
     with open_cuda():
@@ -94,24 +82,52 @@ def clip_tensorrt(net: nn.Module, clip: Tensor) -> float:
             return timed(lambda: context.execute_async_v3(stream.cuda_stream))
 
 
-def step_library(name: str) -> float:
-    """The continual-inference library's step of the same kind of network, where it has one."""
+def step_library(net: nn.Module, clip: Tensor) -> tuple[str, float]:
+    """The continual-inference library's step, where it can take the network's layers, and what of it was timed.
+
+    It converts sequences of layers and not whole networks: of convolutional networks only the convolutions over time
+    are stepped, each on the frames that it sees in the network, and everything else is let off.
+    """
     import continual as co
 
-    if name != "encoder":
-        raise RuntimeError("the library has no network of this kind to convert")
-    layer = co.SingleOutputTransformerEncoderLayer(
-        d_model=256, nhead=8, dim_feedforward=1024, dropout=0.0, activation=nn.functional.gelu, sequence_len=64
-    )
-    net = layer.to("cuda").eval().half()
-    frame = torch.randn(1, 256, device="cuda").half()
+    if isinstance(net, gpu_networks.Encoder):
+        layer = co.SingleOutputTransformerEncoderLayer(
+            d_model=256, nhead=8, dim_feedforward=1024, dropout=0.0, activation=nn.functional.gelu, sequence_len=64
+        )
+        steps = [(layer.to(clip).eval(), clip[:, 0].contiguous())]
+        what = "the layer"
+    else:
+        steps = [(co.Conv3d.build_from(conv).to(clip).eval(), frame) for conv, frame in _temporal(net, clip)]
+        what = "its convolutions over time alone"
+    if not steps:
+        raise RuntimeError("the library has no step of this network's layers")
+
+    def run() -> None:
+        for module, frame in steps:
+            module.forward_step(frame)
+
     with torch.inference_mode():
         for _ in range(64):
-            net.forward_step(frame)
-        return timed(lambda: net.forward_step(frame))
+            run()
+        return what, timed(run)
 
 
-def peers_of(name: str) -> dict[str, Any]:
+def _temporal(net: nn.Module, clip: Tensor) -> list[tuple[nn.Conv3d, Tensor]]:
+    """Every convolution over more than one frame, and a frame of what it reads."""
+    seen: list[tuple[nn.Conv3d, Tensor]] = []
+    hooks = [
+        module.register_forward_hook(lambda m, given, _: seen.append((m, given[0][:, :, 0].clone())))
+        for module in net.modules()
+        if isinstance(module, nn.Conv3d) and module.kernel_size[0] > 1
+    ]
+    with torch.inference_mode():
+        net(clip)
+    for hook in hooks:
+        hook.remove()
+    return seen
+
+
+def peers_of(name: str, tactics: tuple[str, ...] | None = None) -> dict[str, Any]:
     """Microseconds of every peer, or why it was not measured; ``best`` per clip at the best batch."""
     net, shape = network_of(name)
     times: dict[str, dict[str, float]] = {}
@@ -127,19 +143,23 @@ def peers_of(name: str) -> dict[str, Any]:
     clip = torch.from_numpy(np.random.default_rng(0).standard_normal((1, *shape))).to("cuda").half()
     measure("clip, torch eager", lambda: clip_torch(half, clip))
     measure("clip, torch.compile", lambda: clip_compiled(half, clip))
+    try:
+        what, taken = step_library(half, clip)
+        times[f"step, continual-inference, {what}"] = {"p50": taken}
+    except Exception as error:
+        missing["step, continual-inference"] = " ".join(f"{type(error).__name__}: {error}".split())[:160]
     exact = half.float()
-    weak = find_tensorrt().weak and not find_tensorrt().strong
+    weak = not find_tensorrt().strong
     source, seen = (exact, clip.float()) if weak else (exact.half(), clip)
-    measure("clip, TensorRT", lambda: clip_tensorrt(source, seen))
+    measure("clip, TensorRT", lambda: clip_tensorrt(source, seen, tactics))
     if "clip, TensorRT" in times:
         each = [times["clip, TensorRT"]["p50"]]
         for batch in BATCHES[1:]:
             try:
                 many = seen.expand(batch, *seen.shape[1:]).contiguous()
-                each.append(clip_tensorrt(source, many) / batch)
+                each.append(clip_tensorrt(source, many, tactics) / batch)
             except Exception as error:  # out of memory at some batch
                 missing[f"clip, TensorRT, batch {batch}"] = type(error).__name__
                 break
         times["clip, TensorRT"]["best"] = min(each)
-    measure("step, continual-inference", lambda: step_library(name))
-    return {"times": times, "missing": missing, "empty kernel": empty_kernel()}
+    return {"times": times, "missing": missing}

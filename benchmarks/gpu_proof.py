@@ -1,8 +1,10 @@
 """Everything that only a GPU can prove, in one run: right answers over 300 steps, and what a step costs.
 
-Runs from a checkout wherever there are a GPU, TensorRT and one of the CUDA packages; writes a table and a JSON. Bundles
-are built first where torch and onnx are installed, else taken from the folder that an earlier run with ``--prepare``
-filled, so that the GPU's machine needs the run side alone. See README.md beside this file.
+Runs from a checkout wherever there are a GPU, TensorRT and one of the CUDA packages; writes a table and a JSON. It has
+two parts. The first needs torch and onnx and no GPU: bundles with golden answers, and the graphs that they are compared
+with (``--prepare`` does this part alone). The second needs the GPU and edgeco's run side alone, and takes what the
+first left in ``--bundles``. Where torch has the GPU too, other ways to run the same networks are measured beside.
+See README.md beside this file.
 """
 
 from __future__ import annotations
@@ -11,256 +13,236 @@ import argparse
 import importlib.util
 import json
 import platform
-import statistics
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import traceback
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-import numpy as np
+from gpu_floor import empty_kernel
+from gpu_steps import check, layers_of, runner_time, time_stacked, time_steps, without_graphs
 
 import edgeco
-from edgeco.bundle import open_bundle
+from edgeco.bundle import Bundle, open_bundle
 from edgeco.engines.cuda import open_cuda
-from edgeco.engines.session import Session
 from edgeco.engines.tensorrt.api import find_tensorrt
-from edgeco.engines.tensorrt.engine import TensorRtEngine
-from edgeco.errors import EdgecoError
-from edgeco.runtime.model import Model
-from edgeco.runtime.timing import now
-from edgeco.runtime.verify import relative_difference, rollout
+from edgeco.engines.tensorrt.order import Options
+from edgeco.errors import EdgecoError, EngineError
+from edgeco.files import replace_file
+from edgeco.runtime.model import load_bundle
 
+OWN = Path(__file__).with_name("gpu_networks.py")
 NETWORKS: dict[str, dict[str, Any]] = {
     "camera-motion": {"model": "camera-motion"},
-    "x3d_s": {"model": f"{Path(__file__).with_name('gpu_networks.py')}:x3d_s"},
-    "encoder": {"model": f"{Path(__file__).with_name('gpu_networks.py')}:encoder"},
+    "x3d_s": {"model": f"{OWN}:x3d_s"},
+    "st_gcn_star": {"model": f"{OWN}:st_gcn_star"},
+    "encoder": {"model": f"{OWN}:encoder"},
 }
 STEPS = 300
 ROWS = (1, 2, 4, 8, 16, 32, 64)
-EXACT = 1e-3
-"""Greatest relative difference of FP32 from the torch runner: the GPU adds up in another order."""
+PRECISIONS: tuple[Literal["fp32", "fp16"], ...] = ("fp32", "fp16")
+VARIANTS = ("trt-fp32", "trt-fp16")
 TARGETS = {
     "floor": "an FP16 step within 1.5 times its floor",
-    "clip": "at least 10 times the clip network per frame at the best number of streams (X3D-S)",
+    "clip": "at least 10 times the clip network per frame at the best number of streams",
+    "single": "one stream is no slower than the clip network",
     "library": "at least 5 times faster than the library's step",
     "overhead": "less than 20 microseconds of runner around the engine",
 }
 
 
 def prepare(folder: Path, networks: list[str]) -> None:
-    """Build the bundles that are not there, their golden answers the torch runner's over 300 steps."""
+    """Build what is not there: bundles, their golden answers the torch runner's over 300 steps, and stacked graphs."""
+    from gpu_stacked import can_be_stacked, checked
+
     from edgeco.building import build
 
     folder.mkdir(parents=True, exist_ok=True)
     for name in networks:
         target = folder / f"{name}.edgeco"
         if not target.exists():
-            print(f"building {name}", file=sys.stderr)
+            say(f"building {name}")
             build({**NETWORKS[name], "name": name, "tensorrt": True, "golden": STEPS}, target)
+        bundle = open_bundle(target)
+        for variant in VARIANTS if can_be_stacked(bundle.manifest) else ():
+            if not stacked_path(folder, name, variant).exists():
+                say(f"stacking the states of {name}, {variant}")
+                with replace_file(stacked_path(folder, name, variant)) as handle:
+                    handle.write(checked(bundle, variant))
 
 
-def microseconds(run: Callable[[], object], times: int = 200, warm_up: int = 50) -> dict[str, float]:
-    """Median and percentiles of a call that ends when its work is done."""
-    for _ in range(warm_up):
-        run()
-    taken = []
-    for _ in range(times):
-        start = now()
-        run()
-        taken.append((now() - start) * 1e-3)
-    taken.sort()
-    return {"p50": statistics.median(taken), "p90": taken[int(0.9 * times)], "p99": taken[int(0.99 * times)]}
+def say(text: str) -> None:
+    """What takes long."""
+    print(text, file=sys.stderr)
 
 
-def check(model: Model) -> dict[str, Any]:
-    """A stream over the golden frames against the torch runner's answers."""
-    frames, answers = model.bundle.golden()
-    with model.stream() as stream:
-        given = rollout(stream, frames)
-    worst = 0.0
-    for output in model.manifest.outputs:
-        off, _ = relative_difference(given[output.name][output.valid_from :], answers[output.name][output.valid_from :])
-        worst = max(worst, off) if off == off else float("inf")
-    tolerance = EXACT if model.variant == "fp32" else model.manifest.variants[model.variant].tolerance
-    steps = model.manifest.golden.steps
-    return {"difference": worst, "tolerance": tolerance, "steps": steps, "passed": worst <= tolerance}
+def stacked_path(folder: Path, name: str, variant: str) -> Path:
+    """Where a network's graph with stacked states lies."""
+    return folder / f"{name}.{variant}.stacked.onnx"
 
 
-@contextmanager
-def session_of(model: Model, rows: int) -> Iterator[tuple[Session, dict[str, np.ndarray]]]:
-    """A session and frames for it; closed at the end, whatever happens."""
-    session = Session(model.engine, model.manifest, rows)
-    try:
-        frames, _ = model.bundle.golden()
-        shaped = {n: a[0] if rows == 1 else np.stack([a[i % len(a)] for i in range(rows)]) for n, a in frames.items()}
-        yield session, shaped
-    finally:
-        session.close()
-
-
-def time_steps(model: Model, rows: int) -> dict[str, Any]:
-    """A whole step as a user calls it, and the engine alone with a wait at its end."""
-    with session_of(model, rows) as (session, frames):
-        memory = session.engine.memory
-        outputs = list(session.outputs.values())
-
-        def whole() -> None:
-            for name, buffer in session.inputs.items():
-                memory.write(buffer, frames[name])
-            session.run()
-            memory.read_all(outputs)
-
-        def alone() -> None:
-            session.engine.run(session.binding())
-            memory.read_all(outputs[:1])
-
-        return {"rows": rows, "step": microseconds(whole), "engine": microseconds(alone), "plain": session.engine.plain}
-
-
-def without_graphs(model: Model) -> Model:
-    """The same plans, enqueued in every step."""
-    engine = model.engine
-    assert isinstance(engine, TensorRtEngine)
-    return Model(model.bundle, engine.plain_twin(), model.variant, "without CUDA graphs")
-
-
-def runner_time(model: Model, steps: int = 300) -> float:
-    """Microseconds of Python around the GPU's work: a step's time less that of its queue, from event to event."""
-    cuda = open_cuda()
-    with session_of(model, 1) as (session, frames):
-        memory, (name, buffer) = session.engine.memory, next(iter(session.inputs.items()))
-        outputs = list(session.outputs.values())
-        stream = session.engine.stream
-        with cuda:
-            start, end = cuda.event(timing=True), cuda.event(timing=True)
-        over = []
-        for _ in range(steps):
-            began = now()
-            with cuda:
-                cuda.record(start, stream)
-            memory.write(buffer, frames[name])
-            session.run()
-            with cuda:
-                cuda.record(end, stream)
-            memory.read_all(outputs)
-            with cuda:
-                cuda.finish(end)
-                over.append((now() - began) * 1e-3 - 1e3 * cuda.milliseconds(start, end))
-        with cuda:
-            cuda.close_event(start)
-            cuda.close_event(end)
-    return statistics.median(over)
-
-
-def layers_of(model: Model) -> int:
-    """Fused layers of a step, as the engine's inspector counts them; the greatest of the phases."""
-    engine = model.engine
-    assert isinstance(engine, TensorRtEngine)
-    counts = []
-    for plan in engine.compile(1):
-        text = Path(engine.plan_path(plan.sidecar.key)).with_suffix("").with_suffix(".layers.json").read_text()
-        counts.append(len(json.loads(text or '{"Layers": []}').get("Layers", [])))
-    return max(counts)
-
-
-def prove(name: str, folder: Path, rows: tuple[int, ...], peers: bool) -> dict[str, Any]:
-    """Everything about one network."""
-    bundle = folder / f"{name}.edgeco"
-    facts: dict[str, Any] = {"network": name, "state_bytes": open_bundle(bundle).manifest.costs.state_bytes}
-    for precision in ("fp32", "fp16"):
-        print(f"{name}, {precision}", file=sys.stderr)
-        model = edgeco.load(bundle, engine="tensorrt", precision=precision, say=lambda t: print(t, file=sys.stderr))
-        times = [time_steps(model, number) for number in rows]
-        plain = time_steps(without_graphs(model), 1)
-        facts[precision] = {
-            "why": model.why,
-            "check": check(model),
-            "layers": layers_of(model),
-            "rows": times,
-            "without graphs": plain["step"],
-            "runner": runner_time(model),
-            "best frames per second": max(1e6 * t["rows"] / t["step"]["p50"] for t in times),
-        }
-    if peers and importlib.util.find_spec("torch") is not None:
-        from gpu_peers import peers_of
-
-        facts["peers"] = peers_of(name)
+def prove(name: str, folder: Path, rows: tuple[int, ...], tactics: tuple[str, ...] | None) -> dict[str, Any]:
+    """Everything about one network that needs no torch."""
+    path = folder / f"{name}.edgeco"
+    if not path.exists():
+        raise EngineError(f"{path} is not there; make it where torch is: python benchmarks/gpu_proof.py --prepare")
+    bundle = open_bundle(path)
+    facts: dict[str, Any] = {"network": name, "state_bytes": bundle.manifest.costs.state_bytes, "failed": {}}
+    for precision in PRECISIONS:
+        say(f"{name}, {precision}")
+        try:
+            facts[precision] = prove_form(bundle, precision, folder, rows, tactics)
+        except Exception as error:  # a form that fails is a line of the table: what the others do is worth as much
+            traceback.print_exc()
+            facts["failed"][precision] = " ".join(f"{type(error).__name__}: {error}".split())[:300]
     return facts
 
 
+def prove_form(
+    bundle: Bundle, precision: Literal["fp32", "fp16"], folder: Path, rows: tuple[int, ...],
+    tactics: tuple[str, ...] | None,
+) -> dict[str, Any]:  # fmt: skip
+    """One precision of a network: first whether its answers are right, then what it takes."""
+    model = load_bundle(bundle, engine="tensorrt", options=Options(precision=precision, tactics=tactics), say=say)
+    found: dict[str, Any] = {"why": model.why, "check": check(model), "layers": layers_of(model)}
+    times = found["rows"] = [time_steps(model, number) for number in rows]
+    found["without graphs"] = time_steps(without_graphs(model), 1)["step"]
+    found["runner"] = runner_time(model)
+    found["best frames per second"] = max(1e6 * t["rows"] / t["step"]["p50"] for t in times)
+    compiled = VARIANTS[1] if find_tensorrt().strong and precision == "fp16" else VARIANTS[0]
+    stacked = stacked_path(folder, bundle.path.stem, compiled)
+    if stacked.exists():
+        found["stacked"] = time_stacked(model, stacked.read_bytes())
+    return found
+
+
+def peers_here() -> str | None:
+    """Why the other ways to run these networks cannot be measured; None if they can."""
+    if importlib.util.find_spec("torch") is None:
+        return "torch is not installed"
+    import torch
+
+    return None if torch.cuda.is_available() else "torch does not see the GPU"
+
+
 def verdicts(found: list[dict[str, Any]], kernel: float | None) -> dict[str, Any]:
-    """The targets that what was measured can decide."""
+    """The targets that what was measured can decide, each with the ratio that decides it."""
     said: dict[str, Any] = {}
-    for facts in found:
-        half, name, peers = facts["fp16"], facts["network"], facts.get("peers", {})
-        step = half["rows"][0]["engine"]["p50"]
-        said[f"{name}: {TARGETS['overhead']}"] = half["runner"] < 20
+
+    def decide(name: str, target: str, ratio: float, met: bool) -> None:
+        said[f"{name}: {TARGETS[target]}"] = {"ratio": ratio, "met": met}
+
+    for facts in (facts for facts in found if "fp16" in facts):
+        half, name = facts["fp16"], facts["network"]
+        times = facts.get("peers", {}).get("times", {})
+        engine, step = half["rows"][0]["engine"]["p50"], half["rows"][0]["step"]["p50"]
+        decide(name, "overhead", half["runner"] / 20, half["runner"] < 20)
         if kernel is not None:
-            floor = kernel * half["layers"]
-            said[f"{name}: {TARGETS['floor']} of {floor:.1f} us"] = step <= 1.5 * floor
-        if name == "x3d_s" and "clip, TensorRT" in peers.get("times", {}):
-            per_frame = 1e6 / half["best frames per second"]
-            said[f"{name}: {TARGETS['clip']}"] = peers["times"]["clip, TensorRT"]["best"] >= 10 * per_frame
-        if "step, continual-inference" in peers.get("times", {}):
-            library = peers["times"]["step, continual-inference"]["p50"]
-            said[f"{name}: {TARGETS['library']}"] = library >= 5 * half["rows"][0]["step"]["p50"]
+            floor = half["floor"] = kernel * half["layers"]
+            decide(name, "floor", engine / floor, engine <= 1.5 * floor)
+        if "clip, TensorRT" in times:
+            clip = times["clip, TensorRT"]
+            decide(name, "single", clip["p50"] / step, clip["p50"] >= step)
+            if name == "x3d_s":
+                ratio = clip["best"] * half["best frames per second"] * 1e-6
+                decide(name, "clip", ratio, ratio >= 10)
+        for peer, taken in times.items():
+            if peer.startswith("step, continual-inference"):
+                decide(name, "library", taken["p50"] / step, taken["p50"] >= 5 * step)
     return said
 
 
 def show(report: dict[str, Any]) -> None:
     """The table."""
     print(f"{report['gpu']}, TensorRT {report['tensorrt']}, {report['cuda']}, edgeco {report['edgeco']}")
-    print(f"{'network':16}{'':6}{'difference':>12}{'step us':>10}{'plain us':>10}{'runner us':>11}{'frames/s':>10}")
+    heads = ("difference", "step us", "plain us", "stacked us", "engine us", "floor us", "runner us", "frames/s")
+    print(f"{'network':16}{'':6}" + "".join(f"{head:>12}" for head in heads))
     for facts in report["networks"]:
-        for precision in ("fp32", "fp16"):
+        for precision, reason in facts["failed"].items():
+            print(f"{facts['network']:16}{precision:6} FAILED: {reason}")
+        for precision in (precision for precision in PRECISIONS if precision in facts):
             row = facts[precision]
-            step, difference = row["rows"][0]["step"]["p50"], row["check"]["difference"]
-            verdict = "" if row["check"]["passed"] else "  WRONG"
+            first = row["rows"][0]
+            figures = (
+                first["step"]["p50"], row["without graphs"]["p50"], row.get("stacked", {}).get("p50"),
+                first["engine"]["p50"], row.get("floor"), row["runner"],
+            )  # fmt: skip
+            texts = [f"{'-' if figure is None else format(figure, '.1f'):>12}" for figure in figures]
             print(
-                f"{facts['network']:16}{precision:6}{difference:12.2e}{step:10.1f}{row['without graphs']['p50']:10.1f}"
-                f"{row['runner']:11.1f}{row['best frames per second']:10.0f}{verdict}"
+                f"{facts['network']:16}{precision:6}{row['check']['difference']:12.2e}{''.join(texts)}"
+                f"{row['best frames per second']:12.0f}{'' if row['check']['passed'] else '  WRONG'}"
             )
         for peer, times in facts.get("peers", {}).get("times", {}).items():
-            print(f"{'':16}{peer:40}{times['p50']:10.1f} us")
+            print(f"{'':16}{peer:60}{times['p50']:10.1f} us")
         for peer, reason in facts.get("peers", {}).get("missing", {}).items():
-            print(f"{'':16}{peer:40}not measured: {reason}")
-    for target, met in report["targets"].items():
-        print(f"{'met' if met else 'MISSED':8}{target}")
+            print(f"{'':16}{peer:60}not measured: {reason}")
+    if report["no peers"]:
+        print(f"other ways to run these networks were not measured: {report['no peers']}")
+    for target, verdict in report["targets"].items():
+        print(f"{'met' if verdict['met'] else 'MISSED':8}{target} ({verdict['ratio']:.2f})")
 
 
-def main() -> int:
+def write(report: dict[str, Any], path: Path) -> None:
+    """The JSON, with verdicts on what has been measured so far."""
+    report["targets"] = verdicts(report["networks"], report["empty kernel us"])
+    with replace_file(path) as handle:
+        handle.write(json.dumps(report, indent=1).encode())
+
+
+def options_of(arguments: list[str] | None) -> argparse.Namespace:
+    """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--bundles", type=Path, default=Path("build/gpu_proof"), help="folder of the bundles")
-    parser.add_argument("--prepare", action="store_true", help="only build the bundles; needs no GPU")
+    parser.add_argument("--prepare", action="store_true", help="only the part that needs torch and no GPU")
     parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
-    parser.add_argument("--rows", nargs="+", type=int, default=list(ROWS), help="streams in lock-step")
+    parser.add_argument("--rows", nargs="+", type=int, default=list(ROWS), help="streams in lock-step, 1 first")
     parser.add_argument("--no-peers", action="store_true", help="time edgeco alone")
+    parser.add_argument(
+        "--tactic", action="append", metavar="NAME",
+        help="allow these tactic sources of TensorRT's only; repeatable. A TensorRT without cuBLAS and cuDNN needs "
+        "EDGE_MASK_CONVOLUTIONS and JIT_CONVOLUTIONS",
+    )  # fmt: skip
     parser.add_argument("--out", type=Path, default=Path("gpu_proof.json"))
-    options = parser.parse_args()
+    return parser.parse_args(arguments)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Both parts, or what was asked for."""
+    options = options_of(arguments)
+    tactics = tuple(options.tactic) if options.tactic else None
     try:
         if importlib.util.find_spec("torch") is not None and importlib.util.find_spec("onnx") is not None:
             prepare(options.bundles, options.networks)
+        elif options.prepare:
+            raise EngineError("bundles are built with torch and onnx: pip install 'edgeco[build]'")
         if options.prepare:
             return 0
         api, cuda = find_tensorrt(), open_cuda()
-        found = [prove(name, options.bundles, tuple(options.rows), not options.no_peers) for name in options.networks]
+        kernel = empty_kernel(cuda)
+        rows = (1, *(number for number in options.rows if number != 1))
+        without = "as asked" if options.no_peers else peers_here()
+        found: list[dict[str, Any]] = []
+        report = {
+            "gpu": cuda.device.name, "capability": cuda.device.capability, "driver": cuda.device.driver,
+            "tensorrt": api.text, "cuda": cuda.name, "graphs": cuda.graphs is not None, "edgeco": edgeco.__version__,
+            "python": platform.python_version(), "empty kernel us": kernel, "no peers": without, "networks": found,
+        }  # fmt: skip
+        for name in options.networks:
+            found.append(prove(name, options.bundles, rows, tactics))
+            write(report, options.out)  # a machine may be taken away before the end
+        for facts in found if without is None else ():
+            from gpu_peers import peers_of
+
+            say(f"{facts['network']}, peers")
+            facts["peers"] = peers_of(facts["network"], tactics)
+            write(report, options.out)
     except EdgecoError as error:
         print(f"gpu_proof: {error}", file=sys.stderr)
         return error.exit_code
-    kernel = next((facts["peers"]["empty kernel"] for facts in found if "peers" in facts), None)
-    report = {
-        "gpu": cuda.device.name, "capability": cuda.device.capability, "driver": cuda.device.driver,
-        "tensorrt": api.text, "cuda": cuda.name, "graphs": cuda.graphs is not None, "edgeco": edgeco.__version__,
-        "python": platform.python_version(), "empty kernel us": kernel, "networks": found,
-        "targets": verdicts(found, kernel),
-    }  # fmt: skip
-    options.out.write_text(json.dumps(report, indent=1))
     show(report)
-    wrong = [f for f in found for p in ("fp32", "fp16") if not f[p]["check"]["passed"]]
-    return 1 if wrong or not all(report["targets"].values()) else 0
+    wrong = [f for f in found for p in PRECISIONS if p not in f or not f[p]["check"]["passed"]]
+    return 1 if wrong or not all(verdict["met"] for verdict in report["targets"].values()) else 0
 
 
 if __name__ == "__main__":

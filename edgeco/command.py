@@ -148,13 +148,16 @@ def pin(cpus: str) -> None:
     os.sched_setaffinity(0, chosen)
 
 
-def need_build_side() -> None:
+def need_build_side(*packages: str) -> None:
     """Say in one sentence what to install where the build side is not there.
 
+    Args:
+        packages: those that are needed; torch and onnx unless given.
+
     Raises:
-        EngineError: torch or onnx is missing.
+        EngineError: one of them is missing.
     """
-    missing = [name for name in ("torch", "onnx") if importlib.util.find_spec(name) is None]
+    missing = [name for name in packages or ("torch", "onnx") if importlib.util.find_spec(name) is None]
     if missing:
         raise EngineError(f"building needs {' and '.join(missing)}: pip install 'edgeco[build]' on the workstation")
 

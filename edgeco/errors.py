@@ -23,8 +23,16 @@ class SpecError(EdgecoError):
     exit_code = 2
 
 
+class CalibrationError(EdgecoError):
+    """A calibration cannot be carried out or used: no data, values that are no numbers, ranges of another network."""
+
+
 class FrameError(SpecError):
     """A frame given to a stream has the wrong shape, type or contents."""
+
+
+class DataError(SpecError):
+    """A set of recordings is not usable: empty, of mixed shapes, with values missing, or with a label nobody knows."""
 
 
 class ConversionError(EdgecoError):
@@ -50,6 +58,12 @@ class UnsupportedOperator(ConversionError):
 
 class WeightsError(ConversionError):
     """A checkpoint cannot be read safely or does not fit its network."""
+
+
+class PackError(ConversionError):
+    """A task pack is damaged, or does not belong to the network it is put on."""
+
+    exit_code = 5
 
 
 class EngineError(EdgecoError):

@@ -38,6 +38,21 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "edgeco"
 
 
+def check_target(path: str | os.PathLike[str]) -> None:
+    """Say what would keep a file from being written before the minutes that its contents take.
+
+    Raises:
+        WriteError: its folder does not exist or may not be written to, or it is a folder itself.
+    """
+    folder = os.path.dirname(os.path.realpath(path))
+    if not os.path.isdir(folder):
+        raise WriteError(f"{path} cannot be written: its folder does not exist; create it first.")
+    if os.path.isdir(path):
+        raise WriteError(f"{path} cannot be written: it is a folder; name a file.")
+    if not os.access(folder, os.W_OK):
+        raise WriteError(f"{path} cannot be written: permission is denied; choose a folder you may write to.")
+
+
 @contextlib.contextmanager
 def replace_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     """Open a temporary file beside ``path`` that becomes ``path`` when the block ends well.

@@ -17,7 +17,10 @@ PACKAGE = ROOT / "edgeco"
 BOTH = {"bundle", "devices", "errors", "files", "named"}
 RUN = {"engines", "runtime"}
 FRONT = {"show", "command", "cli"}
-BUILD = {"graph", "continual", "export", "models", "train", "building", "factory", "spec"}
+BUILD = {
+    *("graph", "continual", "export", "calibration", "models", "train", "adapters", "prune", "evaluation"),
+    *("stages", "building", "factory", "spec"),
+}
 
 HEAVY_BUILD = {"torch", "onnx", "onnxscript"}
 """Packages that the run side does without."""
@@ -30,7 +33,10 @@ MAY_USE: dict[str, set[str]] = {
     "devices": {"bundle", "files", "errors"},
     "engines": {"devices", "bundle", "files", "errors"},
     "runtime": {"engines", "devices", "bundle", "files", "named", "errors"},
-    "show": {"runtime", "engines", "devices", "bundle", "files", "errors", "command", "building"},
+    "show": {
+        *("runtime", "engines", "devices", "bundle", "files", "errors", "command"),
+        *("building", "calibration", "spec", "evaluation", "prune", "train"),
+    },
     "command": {"errors"},
     "cli": {
         "show",
@@ -42,6 +48,8 @@ MAY_USE: dict[str, set[str]] = {
         "files",
         "errors",
         "building",
+        "calibration",
+        "prune",
         "spec",
         "models",
     },
@@ -51,15 +59,26 @@ MAY_USE: dict[str, set[str]] = {
     "spec": {"bundle", "errors"},
     "factory": {"models", "spec", "files", "named", "errors"},
     "export": {"continual", "graph", "spec", "runtime", "engines", "bundle", "files", "errors"},
-    "train": {"models", "runtime", "engines", "bundle", "files", "errors"},
+    "calibration": {"export", "train", "spec", "runtime", "engines", "devices", "bundle", "files", "named", "errors"},
+    "train": {"models", "runtime", "engines", "bundle", "command", "files", "errors"},
+    "evaluation": {"train", "factory", "spec", "models", "runtime", "engines", "bundle", "files", "errors"},
+    "adapters": {"prune", "train", "factory", "spec", "continual", "graph", "models", "files", "errors"},
+    "prune": {
+        *("train", "export", "factory", "spec", "models", "continual", "graph"),
+        *("runtime", "engines", "devices", "bundle", "files", "errors"),
+    },
+    "stages": {"prune", "adapters", "factory", "spec", "errors"},
     "building": {
-        *("factory", "spec", "export", "continual", "graph"),
+        *("calibration", "stages", "adapters", "factory", "spec", "export", "continual", "graph"),
         *("runtime", "engines", "devices", "bundle", "files", "errors"),
     },
 }
 """Which parts each part may import besides itself. A new part must be entered here, with its place in the order."""
 
-LAZY = {("show", "building"), ("cli", "building"), ("cli", "spec"), ("cli", "models")}
+LAZY = {
+    *(("show", part) for part in ("building", "calibration", "spec", "evaluation", "prune", "train")),
+    *(("cli", part) for part in ("building", "calibration", "spec", "models", "prune")),
+}
 """Allowed only where it costs nothing until it is used: inside a function, or for type checkers."""
 
 ENGINE_FACE = {
@@ -185,7 +204,7 @@ def face(name: str) -> bool:
 @pytest.mark.parametrize(
     ("package", "doors"),
     [
-        ("onnxruntime", {"engines", "export"}),
+        ("onnxruntime", {"engines", "export", "calibration"}),
         ("tensorrt", {"engines"}),
         ("pycuda", {"engines"}),
         ("cuda", {"engines"}),

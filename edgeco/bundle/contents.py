@@ -7,12 +7,17 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
 
 from edgeco.bundle.archive import MANIFEST
 from edgeco.bundle.golden import check_golden
 from edgeco.bundle.graph import Graph, read_graph
 from edgeco.bundle.limits import MAX_REPORT
 from edgeco.bundle.manifest import Manifest, Variant
+from edgeco.bundle.ranges import RANGES, model_hash, read_ranges
 from edgeco.bundle.tensors import Tensor, read_tensors
 from edgeco.bundle.text import parse_json, shown
 from edgeco.bundle.validate import validate
@@ -62,6 +67,8 @@ def check_contents(manifest: Manifest, members: Mapping[str, memoryview]) -> dic
     check_golden(manifest, read_tensors(members[manifest.golden.member], manifest.golden.member))
     if REPORT in members:
         read_report(members[REPORT])
+    if RANGES in members:
+        _check_ranges(manifest, members, weights)
     return {name: frozenset(graph.missing) for name, graph in graphs.items()}
 
 
@@ -70,6 +77,36 @@ def read_report(member: memoryview) -> dict[str, object]:
     if member.nbytes > MAX_REPORT:
         raise BundleError(f"{REPORT} has {member.nbytes} bytes; the limit is {MAX_REPORT}.")
     return parse_json(member, REPORT)
+
+
+EXACT = "fp32"
+"""The variant that every bundle has, and whose tensors the ranges are of."""
+
+
+@dataclass(frozen=True)
+class _Exact:
+    graphs: tuple[bytes, ...]
+    schedule: tuple[int | None, ...]
+    weights: dict[str, np.ndarray[Any, Any]]
+
+
+def _check_ranges(
+    manifest: Manifest, members: Mapping[str, memoryview], weights: Mapping[str, Mapping[str, Tensor]]
+) -> None:
+    """The ranges are those of this network, with these weights, and of its histories."""
+    ranges = read_ranges(members[RANGES])
+    variant = manifest.variants.get(EXACT)
+    if variant is None:
+        raise BundleError(f"{RANGES} is of the variant {EXACT}, which the bundle does not have.")
+    arrays = {name: tensor.array() for name, tensor in weights[variant.weights].items()}
+    graphs = tuple(bytes(members[name]) if name else b"" for name in variant.graphs)
+    schedule = tuple(place if graph else None for place, graph in enumerate(graphs))
+    if model_hash(_Exact(graphs, schedule, arrays)) != ranges.model:
+        raise BundleError(f"{RANGES} is of another network, or of other weights; calibrate this one.")
+    histories = {history.name for history in manifest.histories}
+    for name in ranges.histories.keys() ^ histories:
+        what = "lacks the history" if name in histories else "names a history that the network does not have,"
+        raise BundleError(f"{RANGES} {what} {shown(name)}.")
 
 
 def _graph_members(manifest: Manifest) -> list[str]:

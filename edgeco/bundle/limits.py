@@ -9,6 +9,7 @@ MAX_NAME = 200
 """Characters of a member, tensor, variant or network name."""
 MAX_MANIFEST = 4 * 2**20
 MAX_REPORT = 16 * 2**20
+MAX_RANGES = 16 * 2**20
 MAX_GRAPH = 32 * 2**20
 """Bytes of one graph member, which holds no weights."""
 MAX_TENSOR_HEADER = 16 * 2**20

@@ -131,6 +131,19 @@ class Preprocessing(Record, frozen=True):
     std: tuple[float, ...] = (1.0,)
 
 
+class Stored(Record, frozen=True):
+    """How a variant stores a history, where that is not as the manifest has it.
+
+    A number is (code - ``zero_point``) * ``scale`` where the type is int8 or uint8.
+    """
+
+    dtype: DType
+    border: float = 0.0
+    """What lies before the first element, as stored: a code where the type is int8 or uint8."""
+    scale: Annotated[float, msgspec.Meta(gt=0)] | None = None
+    zero_point: int = 0
+
+
 class Variant(Record, frozen=True):
     """One numeric form of the step graph: a graph member per phase of work, all over the same states and weights."""
 
@@ -139,6 +152,8 @@ class Variant(Record, frozen=True):
     weights: str
     tolerance: Annotated[float, msgspec.Meta(gt=0)]
     """Greatest difference from the golden answers, relative to their greatest magnitude."""
+    histories: dict[str, Stored] = {}
+    """By name, the histories that this variant stores otherwise."""
 
 
 class Golden(Record, frozen=True):
@@ -206,3 +221,16 @@ class Manifest(Record, frozen=True):
     """What turns an output into scores for ``top``; the graph's own outputs are untouched."""
     provenance: dict[str, Any] = {}
     """Versions, the build specification and hashes of what went in; informative only."""
+
+    def of_variant(self, name: str) -> Manifest:
+        """The manifest as one of its variants is to be run: its histories as that stores them."""
+        stored = self.variants[name].histories if name in self.variants else {}
+        if not stored:
+            return self
+        histories = tuple(
+            msgspec.structs.replace(history, dtype=own.dtype, border=own.border)
+            if (own := stored.get(history.name)) is not None
+            else history
+            for history in self.histories
+        )
+        return msgspec.structs.replace(self, histories=histories)

@@ -19,6 +19,7 @@ from edgeco.bundle.contents import REPORT, check_contents, check_listing, read_r
 from edgeco.bundle.golden import ANSWER, FRAME
 from edgeco.bundle.limits import MAX_BUNDLE
 from edgeco.bundle.manifest import Manifest, Variant
+from edgeco.bundle.ranges import RANGES, Ranges, read_ranges
 from edgeco.bundle.tensors import read_tensors
 from edgeco.bundle.text import shown
 from edgeco.bundle.weights import inject_weights
@@ -60,11 +61,12 @@ class Bundle:
 
     def phases(self, variant: str) -> list[bytes | None]:
         """A complete ONNX model per phase, None where a phase has nothing to do. Raises as ``onnx``."""
-        graphs = self._variant(variant).graphs
+        graphs = self.variant(variant).graphs
         made = {member: self.onnx(variant, graphs.index(member)) for member in dict.fromkeys(graphs) if member}
         return [made.get(member) for member in graphs]
 
-    def _variant(self, name: str) -> Variant:
+    def variant(self, name: str) -> Variant:
+        """What the manifest says of a variant. Raises SpecError if there is no such one."""
         if name not in self.manifest.variants:
             known = ", ".join(self.manifest.variants)
             raise SpecError(f"{self.path} has no variant {shown(name)}; it has {known}.")
@@ -81,7 +83,7 @@ class Bundle:
             SpecError: there is no such variant, or the phase has nothing to do.
             BundleError: graph and weights together are too large for ONNX.
         """
-        chosen = self._variant(variant)
+        chosen = self.variant(variant)
         member = chosen.graphs[phase % len(chosen.graphs)]
         if not member:
             raise SpecError(f"{self.path} has no graph for phase {phase}, in which {shown(variant)} has nothing to do.")
@@ -99,6 +101,10 @@ class Bundle:
         frames = {entry.name: tensors[FRAME + entry.name].array()[turn] for entry in self.manifest.inputs}
         answers = {entry.name: tensors[ANSWER + entry.name].array() for entry in self.manifest.outputs}
         return frames, answers
+
+    def ranges(self) -> Ranges | None:
+        """The ranges of a calibration, or None where the bundle was not calibrated."""
+        return read_ranges(self._members[RANGES]) if RANGES in self._members else None
 
     def report(self) -> dict[str, Any] | None:
         """The build report, or None where the bundle carries none."""

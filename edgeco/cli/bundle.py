@@ -9,6 +9,7 @@ import click
 
 from edgeco.cli.options import BUNDLE, JSON, PRECISION, engine_options
 from edgeco.command import Command
+from edgeco.errors import CheckFailed
 
 _ENERGY = "Seconds over which power is measured, where there is a sensor; 0: not."
 
@@ -38,18 +39,30 @@ def verify(bundle: Path, engine: str, threads: int | None, as_json: bool) -> Non
 
 @click.command(cls=Command)
 @BUNDLE
+@click.option("--ranges", is_flag=True, help="Show the ranges of its tensors and histories, with histograms.")
 @JSON
-def inspect(bundle: Path, as_json: bool) -> None:
+def inspect(bundle: Path, ranges: bool, as_json: bool) -> None:
     """Show what BUNDLE holds.
 
-    Inputs and outputs, timeline, histories, costs, variants, members and the conversion report.
+    Inputs and outputs, timeline, histories, costs, variants, members and the conversion report; with --ranges what a
+    calibration saw instead.
     """
     from edgeco.bundle import open_bundle
     from edgeco.show.console import console, print_json
     from edgeco.show.inspect import bundle_facts, show_bundle
 
     opened = open_bundle(bundle)
-    if as_json:
+    if ranges:
+        from edgeco.show.ranges import show_ranges
+
+        found = opened.ranges()
+        if found is None:
+            raise CheckFailed(f"{bundle} was not calibrated; do so with: edgeco calibrate {bundle} --source …")
+        if as_json:
+            print_json(found)
+        else:
+            show_ranges(found, console())
+    elif as_json:
         print_json(bundle_facts(opened))
     else:
         show_bundle(opened, console())
@@ -71,7 +84,7 @@ def bench(
     bundle: Path,
     engine: str,
     threads: int | None,
-    precision: Literal["fp32", "fp16"] | None,
+    precision: Literal["fp32", "fp16", "int8"] | None,
     rows: int,
     steps: int,
     energy: float,

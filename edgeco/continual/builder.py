@@ -27,6 +27,7 @@ class StepBuilder:
         graph: the step graph.
         tensors: weights of the step graph by attribute name.
         batch: the traced batch size, to be replaced wherever it stands.
+        source: operator of the clip network that is being converted; what is emitted for it says so.
     """
 
     def __init__(self, batch: int, dtype: torch.dtype) -> None:
@@ -34,6 +35,7 @@ class StepBuilder:
         self.tensors: dict[str, Tensor] = {}
         self.batch = batch
         self.dtype = dtype
+        self.source: fx.Node | None = None
         self.drafts: list[Draft] = []
         self.frames: list[fx.Node] = []
         self.types: dict[fx.Node, torch.dtype] = {}
@@ -55,7 +57,9 @@ class StepBuilder:
 
     def call(self, op: Any, *args: Any, **kwargs: Any) -> fx.Node:
         """Emit one operator."""
-        return self.graph.call_function(op, args, kwargs)
+        node = self.graph.call_function(op, args, kwargs)
+        node.meta["source"] = self.source
+        return node
 
     def weight(self, tensor: Tensor, name: str = "constant", make: Callable[[Tensor], Tensor] | None = None) -> fx.Node:
         """A weight of the step graph, made by `make` from a clip weight; one under the same name is stored once."""
@@ -91,14 +95,15 @@ class StepBuilder:
         assert age >= 0, "the future cannot be read"
         node = self.node(value)
         stored = age + late
-        if stored == 0:
-            batch = value.graph_layout.batch or 0
-            return node if border is None else self._newest(self._draft(value, "ages", border), node, batch)
-        if node in self._aged:  # an older element of an aged read is an older element of the same history
+        if stored == 0 and border is None:
+            return node
+        if node in self._aged:  # what is read of an aged read is read of the same history
             base, more, was_late = self._aged[node]
             same = base.time.rate == value.time.rate and not (late and was_late)
-            if same and (border is None or border == base.time.border):
+            if same and (border is None or (border == base.time.border and _within(base.time, more, value.time))):
                 return self.past(base, age + more, late or was_late, base.time.border)
+        if stored == 0:
+            return self._newest(self._draft(value, "ages", border), node, value.graph_layout.batch or 0)
         draft = self._draft(value, "ages", border)
         draft.depth = max(draft.depth, stored)
         if stored not in draft.reads:
@@ -377,6 +382,13 @@ def _settle(name: str, draft: Draft, slots: int | None) -> History:
         phase=draft.phase,
         before="first" if draft.border == "first" else "border",
     )
+
+
+def _within(base: Timeline, age: int, value: Timeline) -> bool:
+    """Whether a value, read so many elements behind a base, has all of the base's true elements as its own."""
+    shift = age * base.rate + (value.delay - base.delay) % base.rate
+    begins = base.starts_at + shift >= value.starts_at
+    return begins and base.ends_at(0) + shift <= value.ends_at(0)
 
 
 def _element(base: Tensor, history: int, age: int) -> Tensor:

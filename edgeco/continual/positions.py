@@ -13,6 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from edgeco.graph.channels import channel_rule
+from edgeco.graph.channels.axes import Axis, Value
+from edgeco.graph.channels.call import Call
+
 
 @torch.library.custom_op("edgeco::recycle", mutates_args=())
 def recycle(x: Tensor, table: Tensor, dim: int, start: int) -> Tensor:
@@ -48,6 +52,15 @@ def _gradient(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None, None]:
 
 
 recycle.register_autograd(_gradient, setup_context=_remember)
+
+
+@channel_rule(torch.ops.edgeco.recycle)
+def _channels(call: Call) -> Value:
+    """Channels of the tokens are those of the table; its rows stay."""
+    x, table = call.args["x"], call.args["table"]
+    call.pin(table[0])
+    width = call.unite([x[-1], table[1]])
+    return (*(axis.loud() for axis in x[:-1]), Axis(width.labels, width.silent))
 
 
 def cyclic_table(size: int, width: int) -> Tensor:

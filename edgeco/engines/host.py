@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -64,6 +65,7 @@ class HostMemory:
     """The Memory protocol over numpy. Buffers of other memories are refused."""
 
     alignment = 1
+    current = nullcontext()
 
     def allocate(self, shape: Sequence[int], dtype: str, fill: float = 0.0) -> HostBuffer:
         """A new aligned buffer, every element ``fill``. Raises EngineError if there is no room."""

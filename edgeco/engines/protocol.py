@@ -6,6 +6,7 @@ Engines know tensors by name and nothing of frames, streams or cameras.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -42,6 +43,11 @@ class Memory(Protocol):
     @property
     def alignment(self) -> int:
         """What the address of a bound buffer must be a multiple of; 1 where any will do."""
+        ...
+
+    @property
+    def current(self) -> AbstractContextManager[object]:
+        """Enter it around calls that follow one another: what each would prepare for itself is done once."""
         ...
 
     def allocate(self, shape: Sequence[int], dtype: str, fill: float = 0.0) -> Buffer: ...

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, TypeGuard
 
 import numpy as np
@@ -24,6 +23,7 @@ from edgeco.continual.context import is_batch
 from edgeco.continual.convert import StepGraph
 from edgeco.continual.phases import Phase
 from edgeco.errors import ConversionError
+from edgeco.export.exported import Exported
 from edgeco.export.frame_input import FrameInput
 from edgeco.export.operators import TABLE, Call, Ref
 from edgeco.export.several import SEVERAL
@@ -33,34 +33,6 @@ OPSET = 20
 IR_VERSION = 10
 WHOLE = (torch.bool, torch.int32, torch.int64)
 """Types of answers that a bundle gives as float32: numbers of classes, and true or false."""
-
-
-@dataclass(frozen=True)
-class Exported:
-    """The graphs without their weights, and the weights they share.
-
-    Attributes:
-        graphs: one per distinct set of work.
-        schedule: number of the graph of every step, in turn; None where there is nothing to do.
-        weights: tensors by name.
-    """
-
-    graphs: tuple[bytes, ...]
-    schedule: tuple[int | None, ...]
-    weights: dict[str, np.ndarray[Any, Any]]
-
-    def model(self, number: int = 0) -> onnx.ModelProto:
-        """One graph with its weights."""
-        model: onnx.ModelProto = onnx.ModelProto.FromString(self.graphs[number])
-        used = {name for node in model.graph.node for name in node.input}
-        kept = {name: array for name, array in self.weights.items() if name in used}
-        model.graph.initializer.extend(onnx.numpy_helper.from_array(v, k) for k, v in kept.items())
-        return model
-
-    def phases(self) -> list[bytes | None]:
-        """The complete model of every step, in turn."""
-        made = [self.model(i).SerializeToString() for i in range(len(self.graphs))]
-        return [None if number is None else made[number] for number in self.schedule]
 
 
 def export_onnx(step: StepGraph, frame: FrameInput | None = None) -> Exported:

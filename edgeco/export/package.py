@@ -18,7 +18,8 @@ from edgeco.continual.answers import warm_from
 from edgeco.continual.convert import StepGraph
 from edgeco.continual.history import History
 from edgeco.errors import ConversionError, SpecError
-from edgeco.export.onnx import WHOLE, Exported
+from edgeco.export.exported import Exported
+from edgeco.export.onnx import WHOLE
 from edgeco.export.tensorrt_forms import Form, form_members
 from edgeco.graph.cost import fused_layers, layer_costs, total_macs
 from edgeco.spec import BuildSpec

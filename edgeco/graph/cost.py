@@ -30,45 +30,56 @@ class LayerCost:
     name: str
 
 
+Shape = Callable[[Any], tuple[int, ...]]
+"""Gives the shape of a node's value."""
+
+
 def _shape(node: Any) -> tuple[int, ...]:
     return tuple(int(n) for n in node.meta["val"].shape)
 
 
-def _convolution(node: fx.Node) -> int:
-    kernel = _shape(node.args[1])
-    return math.prod(_shape(node)) * math.prod(kernel[1:])
+def _convolution(node: fx.Node, shape: Shape) -> int:
+    kernel = shape(node.args[1])
+    return math.prod(shape(node)) * math.prod(kernel[1:])
 
 
-def _transposed(node: fx.Node) -> int:
-    return math.prod(_shape(node.args[0])) * math.prod(_shape(node.args[1])[1:])
+def _transposed(node: fx.Node, shape: Shape) -> int:
+    return math.prod(shape(node.args[0])) * math.prod(shape(node.args[1])[1:])
 
 
-def _linear(node: fx.Node) -> int:
-    return math.prod(_shape(node)) * _shape(node.args[1])[1]
+def _linear(node: fx.Node, shape: Shape) -> int:
+    return math.prod(shape(node)) * shape(node.args[1])[1]
 
 
-def _product(node: fx.Node) -> int:
-    return math.prod(_shape(node)) * _shape(node.args[0])[-1]
+def _product(node: fx.Node, shape: Shape) -> int:
+    return math.prod(shape(node)) * shape(node.args[0])[-1]
 
 
-def _addmm(node: fx.Node) -> int:
-    return math.prod(_shape(node)) * _shape(node.args[1])[-1]
+def _addmm(node: fx.Node, shape: Shape) -> int:
+    return math.prod(shape(node)) * shape(node.args[1])[-1]
 
 
-def _attention(node: fx.Node) -> int:
-    query, key = _shape(node.args[0]), _shape(node.args[1])
-    return math.prod(query) * key[-2] + math.prod(_shape(node)) * key[-2]
+def _attention(node: fx.Node, shape: Shape) -> int:
+    query, key = shape(node.args[0]), shape(node.args[1])
+    return math.prod(query) * key[-2] + math.prod(shape(node)) * key[-2]
 
 
-def _einsum(node: fx.Node) -> int:
+def _einsum(node: fx.Node, shape: Shape) -> int:
     words = str(node.args[0]).replace(" ", "").split("->")[0].split(",")
     sizes: dict[str, int] = {}
     for word, operand in zip(words, node.args[1], strict=True):  # type: ignore[arg-type]
-        sizes |= dict(zip(word, _shape(operand), strict=False))
+        sizes |= dict(zip(word, shape(operand), strict=False))
     return math.prod(sizes.values())
 
 
-_COUNT: dict[Any, Callable[[fx.Node], int]] = {
+def _recurrent(node: fx.Node, shape: Shape) -> int:
+    """Every matrix of every layer once per row and element of the sequence."""
+    rows, length, _ = shape(node.args[0])
+    matrices = [shape(given) for given in node.args[2]]  # type: ignore[union-attr]
+    return rows * length * sum(math.prod(size) for size in matrices if len(size) == 2)
+
+
+_COUNT: dict[Any, Callable[[fx.Node, Shape], int]] = {
     aten.conv1d: _convolution,
     aten.conv2d: _convolution,
     aten.conv3d: _convolution,
@@ -82,16 +93,26 @@ _COUNT: dict[Any, Callable[[fx.Node], int]] = {
     aten.addmm: _addmm,
     aten.einsum: _einsum,
     aten.scaled_dot_product_attention: _attention,
+    aten.lstm: _recurrent,
+    aten.gru: _recurrent,
+    aten.rnn_tanh: _recurrent,
+    aten.rnn_relu: _recurrent,
 }
 
 
-def layer_costs(graph: fx.Graph, batch: int) -> list[LayerCost]:
-    """Cost of every counted operator of a graph whose nodes carry fake values of a batch of `batch`."""
+def layer_costs(graph: fx.Graph, batch: int, shape: Shape = _shape) -> list[LayerCost]:
+    """Cost of every counted operator of a graph whose nodes carry fake values of a batch of `batch`.
+
+    Args:
+        graph: the graph.
+        batch: rows its values have.
+        shape: gives the shape of a node's value, if not the one it carries.
+    """
     found = []
     for node in graph.nodes:
         count = _COUNT.get(getattr(node.target, "overloadpacket", None))
-        if count is not None and isinstance(node.meta.get("val"), Tensor):
-            found.append(LayerCost(op_name(node), where(node), count(node) // batch, node.name))
+        if count is not None and node.meta.get("val") is not None:
+            found.append(LayerCost(op_name(node), where(node), count(node, shape) // batch, node.name))
     return found
 
 
@@ -220,7 +241,7 @@ class _Grouping:
         counted = _COUNT.get(getattr(members[0].target, "overloadpacket", None))
         return FusedLayer(
             op=op_name(members[0]),
-            macs=counted(members[0]) // self.batch if counted is not None else 0,
+            macs=counted(members[0], _shape) // self.batch if counted is not None else 0,
             reads=sum(self._of_one_row(read[source]) for source in kept),
             writes=sum(self._of_one_row(_numbers(node)) for node in members if self._leaves(node, inside)),
             weights=sum(read[source] for source in read if source in self._constant),

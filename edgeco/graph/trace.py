@@ -63,6 +63,7 @@ class ClipGraph:
         batch: the traced batch size (a prime that divides no other size).
         length: frames in the clip.
         pinned: why the network takes no other length, or None if a second length was traced and agrees.
+        names: of the tensors in the network itself, by placeholder name.
     """
 
     graph: fx.Graph
@@ -75,6 +76,9 @@ class ClipGraph:
     pinned: str | None = None
     resized: dict[str, tuple[int, ...]] = field(default_factory=dict)
     """Shape of every node at the second length, by node name; empty when pinned."""
+    names: dict[str, str] = field(default_factory=dict)
+    by_name: bool = False
+    """Whether the network takes its inputs as keywords."""
 
 
 def where(node: fx.Node) -> str:
@@ -172,6 +176,7 @@ def trace(net: nn.Module, clip: Clip, time_dim: TimeDims = 2, known: Callable[[A
         found = _collect(exported, inputs, batch, length)
         if not _collides(found, batch):
             break
+    found.by_name = bool(kwargs)
     longer, why = _second_trace(net, inputs, bool(kwargs), batch, length, known)
     if longer is None:
         found.pinned = why
@@ -311,7 +316,9 @@ def _collect(exported: Any, inputs: list[ClipInput], batch: int, length: int) ->
     returned = next(n for n in graph.nodes if n.op == "output").args[0]
     mutations = len(signature.buffers_to_mutate)
     outputs = _named_outputs(list(returned)[mutations:], exported.call_spec.out_spec)
-    return ClipGraph(graph, tensors, inputs, outputs, exported.call_spec.out_spec, batch, length)
+    made = ClipGraph(graph, tensors, inputs, outputs, exported.call_spec.out_spec, batch, length)
+    made.names = {**sources, **lifted}
+    return made
 
 
 def _named_outputs(nodes: list[Any], spec: Any) -> dict[str, fx.Node]:

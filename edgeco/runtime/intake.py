@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from edgeco.runtime.preprocess import Preprocessor
 
 Array = np.ndarray[Any, Any]
-_FOREIGN = ("__cuda_array_interface__", "__dlpack__")
+_FOREIGN = ("__dlpack__", "__cuda_array_interface__")
 """How an array of another library says where it lies."""
 
 

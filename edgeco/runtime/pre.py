@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -14,10 +14,20 @@ from edgeco.named import find_callable, said
 from edgeco.runtime.frame import Frame
 
 if TYPE_CHECKING:
-    from edgeco.runtime.model import Model
+    from edgeco.bundle.manifest import Manifest
+    from edgeco.runtime.preprocess import Preprocessor
 
 Prepare = Callable[[Frame], Any]
 """A frame becomes an array, a mapping of input name to array, or None where it holds nothing for the network."""
+
+
+class Taker(Protocol):
+    """What frames are prepared for: a loaded model, or a network that is still being built."""
+
+    @property
+    def manifest(self) -> Manifest: ...
+
+    def preprocessor(self) -> Preprocessor: ...
 
 
 def load_pre(target: str) -> Prepare:
@@ -42,7 +52,7 @@ def load_pre(target: str) -> Prepare:
     return made
 
 
-def preparer(model: Model, pre: Prepare | None = None) -> Prepare:
+def preparer(model: Taker, pre: Prepare | None = None) -> Prepare:
     """What prepares frames for a network: ``pre`` where there is one, else what the bundle says.
 
     Its results are its caller's own: the next call leaves them alone.
@@ -94,7 +104,7 @@ class _Users:
     which is then prepared as the bundle says.
     """
 
-    def __init__(self, pre: Prepare, model: Model) -> None:
+    def __init__(self, pre: Prepare, model: Taker) -> None:
         self._pre = pre
         self._name = getattr(pre, "__name__", type(pre).__name__)
         self._dtypes = {entry.name: np.dtype(entry.dtype) for entry in model.manifest.inputs}

@@ -44,6 +44,7 @@ class Stream:
         self._session: Session | None = Session(model.engine, manifest, rows)
         self._identity = Identity(model.sha256, model.variant, rows)
         self._memory = self._session.engine.memory
+        self._current = self._memory.current
         self._inputs = tuple(self._session.inputs.items())
         self._answer_names = tuple(self._session.outputs)
         self._answers_lie = tuple(self._session.outputs.values())
@@ -93,18 +94,20 @@ class Stream:
         start = now()
         session = self._open()
         stamp: float | None = None
-        if type(frame) is np.ndarray and len(self._inputs) == 1:
-            name, buffer = self._inputs[0]
-            if frame.shape != buffer.shape or frame.dtype != buffer.dtype:
-                raise self._intake.misfit(name, frame)
-            self._memory.write(buffer, frame)
-        else:
-            stamp = self._intake.write(frame)
-        step = session.steps
-        if step <= self._unbegun:
-            step = self._begin(session)
-        session.run()
-        outputs = dict(zip(self._answer_names, self._memory.read_all(self._answers_lie), strict=True))
+        with self._current:
+            if type(frame) is np.ndarray and len(self._inputs) == 1:
+                name, buffer = self._inputs[0]
+                if frame.shape != buffer.shape or frame.dtype != buffer.dtype:
+                    raise self._intake.misfit(name, frame)
+                self._memory.write(buffer, frame)
+            else:
+                stamp = self._intake.write(frame)
+            step = session.steps
+            if step <= self._unbegun:
+                step = self._begin(session)
+            session.run()
+            answers = self._memory.read_all(self._answers_lie)
+        outputs = dict(zip(self._answer_names, answers, strict=True))
         valid = self._answered(step)
         return Result(
             outputs,

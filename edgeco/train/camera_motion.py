@@ -35,7 +35,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from edgeco.models.camera_motion import CLIP_SHAPE, LABELS, CameraMotion, normalise
-from edgeco.train.loop import Schedule, progress, train
+from edgeco.train.loop import Options, train
+from edgeco.train.objective import supervised
+from edgeco.train.progress import progress
 from edgeco.train.scenes import (
     SCALE,
     TEXTURE,
@@ -53,6 +55,7 @@ from edgeco.train.scenes import (
     view,
     visible,
 )
+from edgeco.train.schedule import Schedule
 
 STILL_SPEED = 0.0008
 SLOWEST = 0.005
@@ -335,8 +338,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         train(
             net,
             partial(batch, seed=options.seed),
-            nn.CrossEntropyLoss(torch.tensor([options.rest] + [1.0] * (len(LABELS) - 1))),
+            supervised(nn.CrossEntropyLoss(torch.tensor([options.rest] + [1.0] * (len(LABELS) - 1)))),
             Schedule(options.steps, peak=options.peak, warmup=0.05),
+            Options(seed=options.seed),
             checkpoint=checkpoint,
             resume=options.resume,
             report=report,

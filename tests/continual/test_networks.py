@@ -92,6 +92,18 @@ class ConstantPad(nn.Module):
         return one + two
 
 
+class PaddedAgain(nn.Module):
+    """Padding that is cut off again with some of what it surrounded, and other zeros in its place."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv1d(2, 3, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        cut = F.pad(F.pad(x, (3, 1)), (-4, -2), value=1.0)
+        return self.conv(F.pad(cut, (2, 2)))
+
+
 class FrameNorms(nn.Module):
     """Statistics of each frame by itself stream exactly."""
 
@@ -149,6 +161,7 @@ KEEPING = {
     "skeleton": (Graph(), (3, 12, 5, 2), 2),
     "matrices": (Matrices(), (4, 8), 2),
     "constant padding": (ConstantPad(), (2, 8), 2),
+    "padded, cut and padded again": (PaddedAgain(), (2, 9), 2),
     "frame norms": (FrameNorms(), (4, 8), 2),
     "even kernel": (nn.Conv2d(3, 4, (4, 3), padding=(2, 1)), (3, 9, 5), 2),
     "same padding": (nn.Conv1d(3, 4, 4, padding="same"), (3, 9), 2),

@@ -67,6 +67,9 @@ NETS: dict[str, nn.Module] = {
     "twice": Padded(1, 2, Padded(2, 1, nn.Conv1d(2, 2, 5))),
     "copies of zeros": nn.Sequential(nn.ConstantPad1d(1, 0.0), nn.ReplicationPad1d(1), nn.Conv1d(2, 2, 5)),
     "zeros beside copies": nn.Sequential(nn.ReplicationPad1d(1), nn.ConstantPad1d(1, 0.0), nn.Conv1d(2, 2, 5)),
+    "between copies of every other": nn.Sequential(
+        nn.MaxPool1d(1, 2), nn.ReplicationPad1d((0, 1)), nn.Upsample(scale_factor=2, mode="linear"), nn.Conv1d(2, 2, 3)
+    ),
     "down and up": nn.Sequential(conv(3, 1, stride=2), nn.Upsample(scale_factor=2), conv(), nn.Conv1d(2, 2, 3)),
     "ahead": Ahead(),
     "two borders": TwoBorders(),

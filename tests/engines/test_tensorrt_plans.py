@@ -36,7 +36,7 @@ def fake(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Fake]:
 def order(**changes: object) -> Order:
     import msgspec
 
-    made = make_order(NET.onnx, IO, 1, "fp32", False, frozenset(), Options(), 8 << 30)
+    made = make_order(NET.onnx, IO, 1, "fp16", False, frozenset(), Options(), 8 << 30)
     return msgspec.structs.replace(made, **changes)
 
 
@@ -148,7 +148,7 @@ def test_everything_that_matters_is_in_the_key() -> None:
     base = plan_key(NET.onnx, order(), "10.3.0", "Orin", (8, 7))
     others = [
         plan_key(NET.onnx + b" ", order(), "10.3.0", "Orin", (8, 7)),
-        plan_key(NET.onnx, order(precision="fp16"), "10.3.0", "Orin", (8, 7)),
+        plan_key(NET.onnx, order(precision="fp32"), "10.3.0", "Orin", (8, 7)),
         plan_key(NET.onnx, order(strong=True), "10.3.0", "Orin", (8, 7)),
         plan_key(NET.onnx, order(half=("x",)), "10.3.0", "Orin", (8, 7)),
         plan_key(NET.onnx, order(), "10.3.1", "Orin", (8, 7)),
@@ -171,12 +171,23 @@ def test_a_plan_of_other_options_serves_a_run_and_not_a_compilation(
     assert any("other options" in text for text in said)
 
 
-def test_an_open_folder_is_refused(fake: Fake, tmp_path: Path) -> None:
+def test_an_open_or_foreign_folder_is_refused(fake: Fake, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     from edgeco.engines.tensorrt.cache import PlanCache
 
     cache = PlanCache()
     os.chmod(cache.plans, 0o777)
     with pytest.raises(EngineError, match="everybody may write"):
+        PlanCache()
+    os.chmod(cache.plans, 0o700)
+    os.chmod(cache.timings, 0o777)
+    with pytest.raises(EngineError, match=r"everybody may write to .*timing"):
+        PlanCache()
+    os.chmod(cache.timings, 0o700)
+    PlanCache()
+    owner = cache.plans.stat().st_uid
+    monkeypatch.setattr(os, "geteuid", lambda: owner + 1)
+    monkeypatch.setattr("edgeco.engines.tensorrt.cache.ROOT", owner + 2)
+    with pytest.raises(EngineError, match="another user's"):
         PlanCache()
     (tmp_path / "file").write_text("")
     with pytest.raises(EngineError, match="EDGECO_CACHE"):

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from gpu_fixtures import VERSIONS, Fake, compile_here, installed
-from stepnets import StepNet, history, mixed, stepnet
+from gpu_fixtures import VERSIONS, Fake, compile_here, installed, open_engine
+from stepnets import history, mixed, stepnet
 
 from edgeco.engines.session import Session
 from edgeco.errors import EngineError
@@ -31,19 +33,6 @@ def one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Fake]:
     monkeypatch.setattr("edgeco.engines.tensorrt.plans.compile_in_child", compile_here)
     with installed(monkeypatch, tmp_path) as fake:
         yield fake
-
-
-def open_engine(net: StepNet, precision: str = "fp32", half: frozenset[str] = frozenset(), graphs: bool = True):
-    from edgeco.engines.cuda import open_cuda
-    from edgeco.engines.tensorrt.api import find_tensorrt
-    from edgeco.engines.tensorrt.cache import PlanCache
-    from edgeco.engines.tensorrt.engine import TensorRtEngine
-    from edgeco.engines.tensorrt.order import Options
-    from edgeco.engines.tensorrt.plans import Plans
-
-    api = find_tensorrt()
-    plans = Plans(api, open_cuda(), PlanCache(), lambda text: None, net.manifest.name)
-    return TensorRtEngine([net.onnx], plans, precision, api.strong, half, Options(), graphs)
 
 
 def drive(session: Session, frames: np.ndarray) -> dict[str, np.ndarray]:
@@ -202,6 +191,17 @@ def test_frames_may_be_written_before_answers_are_read(one: Fake) -> None:
     np.testing.assert_array_equal(past[:, 0], 3 * frames[-3:, :2])
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_an_end_waits_for_the_work_that_is_queued(one: Fake, monkeypatch: pytest.MonkeyPatch, backend: str) -> None:
+    monkeypatch.setenv("EDGECO_CUDA", backend)
+    net = mixed()
+    session = Session(open_engine(net), net.manifest)
+    session.engine.memory.write(session.inputs["x"], net.frames(1)[0])
+    session.run()
+    session.close()
+    assert one.gpu.live == {}
+
+
 def test_what_a_failing_start_took_is_given_back(one: Fake, monkeypatch: pytest.MonkeyPatch) -> None:
     net = mixed()
     engine = open_engine(net)
@@ -232,6 +232,79 @@ def test_a_session_that_is_dropped_gives_its_memory_back(one: Fake) -> None:
     assert one.gpu.live == {}
 
 
+def test_a_run_that_cannot_be_recorded_leaves_the_stream_as_it_was(one: Fake, monkeypatch: pytest.MonkeyPatch) -> None:
+    net = mixed()
+    engine = open_engine(net)
+    context = sys.modules["tensorrt"].IExecutionContext
+    real = context.execute_async_v3
+    monkeypatch.setattr(
+        context, "execute_async_v3", lambda self, stream: not one.gpu.recording(stream) and real(self, stream)
+    )
+    session = Session(engine, net.manifest)
+    assert "cannot run" in session.engine.plain
+    frames = net.frames(30)
+    check(drive(session, frames), net.oracle(frames))
+    session.close()
+    assert one.gpu.live == {}
+
+
+def test_two_frames_may_wait_and_the_third_waits_for_them(one: Fake) -> None:
+    net = stepnet(history("slots", 3))
+    session = Session(open_engine(net), net.manifest)
+    memory, queue = session.engine.memory, one.gpu.streams[session.engine.stream.handle]
+    memory.read_all(list(session.outputs.values()))
+    waiting = []
+    for frame in net.frames(5):
+        memory.write(session.inputs["x"], frame)
+        waiting.append(len(queue.work))
+    assert waiting == [1, 2, 1, 2, 1]
+    memory.read_all(list(session.outputs.values()))
+    for number, frame in enumerate(net.frames(2), 1):
+        memory.write(session.inputs["x"], frame)
+        assert len(queue.work) == number
+
+
+def test_what_lies_on_the_gpu_is_copied_before_its_owner_goes_on(one: Fake) -> None:
+    net = stepnet(history("slots", 1))
+    session = Session(open_engine(net), net.manifest)
+    memory, queue = session.engine.memory, one.gpu.streams[session.engine.stream.handle]
+    frame = memory.allocate(session.inputs["x"].shape, "float32", 3.0)
+    told = {"shape": frame.shape, "typestr": "<f4", "data": (frame.address, False), "version": 3, "stream": None}
+    memory.accept(session.inputs["x"], SimpleNamespace(__cuda_array_interface__=told))
+    assert not queue.work
+    assert (memory.read(session.inputs["x"]) == 3).all()
+
+
+def test_an_input_is_swapped_for_one_that_fits_and_lies_apart(one: Fake) -> None:
+    net = stepnet(history("mirror", 3, channels=ALIGNED))
+    lane = open_engine(net).lane(1)
+    memory = lane.memory
+    own = {t.name: memory.allocate([1 if n is None else n for n in t.shape], t.dtype) for t in lane.inputs}
+    out = {t.name: memory.allocate([1 if n is None else n for n in t.shape], t.dtype) for t in lane.outputs}
+    whole = memory.allocate((6, 1, ALIGNED), "float32")
+    binding = lane.bind(own, {**out, "h000_mirror_new": memory.element(whole, 5)})
+    binding.rebind("h000_mirror_past", memory.window(whole, 1, 3))
+    assert binding.moved == (whole.address + 256,)
+    binding.rebind("unknown", whole)
+    with pytest.raises(EngineError, match="share memory"):
+        binding.rebind("h000_mirror_past", memory.window(whole, 3, 3))
+    with pytest.raises(EngineError, match=r"takes float32\(3, 1, 64\), not float32\(2, 1, 64\)"):
+        binding.rebind("h000_mirror_past", memory.window(whole, 0, 2))
+    lane.close()
+
+
+def test_memory_that_the_driver_gives_askew_is_refused(one: Fake, monkeypatch: pytest.MonkeyPatch) -> None:
+    net = stepnet(history("slots", 1))
+    lane = open_engine(net).lane(1)
+    real = type(lane.memory._cuda).allocate
+    monkeypatch.setattr(type(lane.memory._cuda), "allocate", lambda self, size: real(self, size + 64) + 64)
+    monkeypatch.setattr(type(lane.memory._cuda), "free", lambda self, address: one.gpu.free(address - 64))
+    with pytest.raises(EngineError, match="no multiple of 256; report this GPU"):
+        lane.memory.allocate((4,), "float32")
+    lane.close()
+    assert one.gpu.live == {}
+
+
 def test_refused_bindings(one: Fake) -> None:
     net = stepnet(history("slots", 1, channels=3))
     lane = open_engine(net).lane(1)
@@ -246,6 +319,6 @@ def test_refused_bindings(one: Fake) -> None:
         lane.bind(own, {**out, "h000_slots_new": own["h000_slots_age1"]})
     with pytest.raises(EngineError, match="is not bound"):
         lane.bind({"x": own["x"]}, out)
-    with pytest.raises(EngineError, match="its buffer"):
+    with pytest.raises(EngineError, match="and its buffer"):
         lane.bind({**own, "x": whole}, out)
     lane.close()

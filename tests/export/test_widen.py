@@ -93,6 +93,15 @@ def test_an_operator_that_gives_infinity_for_zeros_keeps_them_out() -> None:
     assert_same(net, step)
 
 
+def test_what_takes_neighbours_in_time_alone_is_left() -> None:
+    """A step multiplies and adds whole elements there; no convolution remains that could be fast."""
+    net = randomise_norms(Bottleneck(12)).double().eval()
+    net.b = nn.Conv3d(12, 12, (3, 1, 1), padding=(1, 0, 0), groups=12, bias=False, dtype=torch.float64)
+    widened, found, step = widths(net)
+    assert (widened, found) == (0, {12})
+    assert_same(net, step)
+
+
 class Pair(nn.Module):
     """Two depthwise convolutions that share their kernel, added; pooled; read by two dense convolutions."""
 

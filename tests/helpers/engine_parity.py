@@ -12,8 +12,9 @@ from edgeco.continual.gate import gate
 from edgeco.continual.program import State, StepProgram
 from edgeco.engines import open_engine
 from edgeco.engines.session import Session
+from edgeco.export.exported import Exported
 from edgeco.export.fold import fold_norms
-from edgeco.export.onnx import Exported, export_onnx
+from edgeco.export.onnx import export_onnx
 from edgeco.export.package import manifest_of
 from edgeco.spec import BuildSpec
 

@@ -12,6 +12,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from stepnets import StepNet
 
 FAKES = [Path(__file__).with_name(name) for name in ("fake_gpu", "fake_cuda")]
 PACKAGES = ("tensorrt", "cuda", "pycuda", "gpu", "trt_model")
@@ -55,6 +56,20 @@ def installed(
         forget()
 
 
+def open_engine(net: StepNet, precision: str = "fp16", half: frozenset[str] = frozenset(), graphs: bool = True) -> Any:
+    """The engine of a hand-made step network, as this version types it."""
+    from edgeco.engines.cuda import open_cuda
+    from edgeco.engines.tensorrt.api import find_tensorrt
+    from edgeco.engines.tensorrt.cache import PlanCache
+    from edgeco.engines.tensorrt.engine import TensorRtEngine
+    from edgeco.engines.tensorrt.order import Options
+    from edgeco.engines.tensorrt.plans import Plans
+
+    api = find_tensorrt()
+    plans = Plans(api, open_cuda(), PlanCache(), lambda text: None, net.manifest.name)
+    return TensorRtEngine([net.onnx], plans, precision, api.strong, half, Options(), graphs)
+
+
 def compile_here(
     onnx: bytes, order: Any, timing: Path, say: Callable[[str], None], cancel: Callable[[], bool] | None = None
 ) -> tuple[bytes, str, float]:
@@ -76,7 +91,7 @@ def without(*names: str) -> Callable[..., ModuleType]:
 
     def find(name: str, *args: Any, **kwargs: Any) -> ModuleType:
         if name.split(".")[0] in names:
-            raise ImportError(f"No module named {name!r}", name=name)
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
         return real(name, *args, **kwargs)
 
     return find

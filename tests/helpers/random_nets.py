@@ -124,6 +124,12 @@ class RandomNet(nn.Module):
             return layer(merged).unflatten(0, (x.shape[0], x.shape[2])).transpose(1, 2)
         if op.kind == "difference":
             return x[:, :, 1:] - x[:, :, :-1]
+        if op.kind == "shift":
+            early, late = x[:, :1, 1:], x[:, 1:, :-1]
+            return torch.cat([F.pad(early, (*[0] * len(idle) * 2, 0, 1)), F.pad(late, (*[0] * len(idle) * 2, 1, 0))], 1)
+        if op.kind == "segments":
+            groups = x[:, :, : x.shape[2] // o["s"] * o["s"]].unflatten(2, (-1, o["s"]))
+            return groups.select(3, o["at"]) if o["at"] < o["s"] else groups.mean(3)
         left, right = self._cropped(values[0], values[1], o["cut"])
         return torch.cat([left, right], 1) if op.kind == "cat" else left + right if op.kind == "add" else left * right
 
@@ -172,6 +178,8 @@ KINDS = [
     "excite",
     "frames",
     "difference",
+    "shift",
+    "segments",
     "up",
     "up",
     "transposed",
@@ -225,7 +233,8 @@ def random_nets(draw: st.DrawFn, depth: int = 8) -> RandomNet:
         elif kind == "point":
             op.options = {"name": draw(st.sampled_from(sorted(POINTWISE)))}
         elif kind in ("pad", "slice"):
-            front, back = draw(st.integers(0, 3)), draw(st.integers(0, 3))
+            least = -2 if kind == "pad" else 0
+            front, back = draw(st.integers(least, 3)), draw(st.integers(least, 3))
             op.options = {"front": front, "back": back, "value": draw(st.sampled_from([0.0, -1.5, 0.25]))}
             step = draw(st.sampled_from([1, 1, 1, 2])) if kind == "slice" else 1
             op.options["s"] = step
@@ -233,6 +242,12 @@ def random_nets(draw: st.DrawFn, depth: int = 8) -> RandomNet:
             rate *= step
         elif kind == "difference":
             n -= 1
+        elif kind == "segments":
+            s = draw(st.sampled_from([2, 3]))
+            if n % s:
+                continue
+            op.options = {"s": s, "at": draw(st.integers(0, s))}
+            n, rate = n // s, rate * s
         elif kind in ("up", "transposed"):
             factors = [s for s in (2, 3, 4) if rate % s == 0]
             if not factors and kind == "up":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -49,10 +50,10 @@ def test_the_networks_use_every_storage_and_phases(bundles: dict[str, str]) -> N
     assert any(manifest.timeline.stride > 1 for manifest in manifests)
 
 
-@pytest.fixture(params=VERSIONS)
+@pytest.fixture(params=[(version, package) for version in VERSIONS for package in ("cuda.bindings", "pycuda")])
 def fake(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Fake]:
     monkeypatch.setattr("edgeco.engines.tensorrt.plans.compile_in_child", compile_here)
-    with installed(monkeypatch, tmp_path, request.param) as fake:
+    with installed(monkeypatch, tmp_path, *request.param) as fake:
         yield fake
 
 
@@ -65,7 +66,7 @@ def one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Fake]:
 
 @pytest.mark.sampled(3)
 @pytest.mark.parametrize("name", NAMES)
-def test_every_version_answers_as_the_torch_runner(bundles: dict[str, str], fake: Fake, name: str) -> None:
+def test_every_version_and_package_answers_as_the_torch_runner(bundles: dict[str, str], fake: Fake, name: str) -> None:
     report = verify(bundles[name], engine="tensorrt")
     assert report.steps > 100 and len(report.variants) == 3
     for check in report.variants:
@@ -152,10 +153,41 @@ def test_without_tensorrt(bundles: dict[str, str]) -> None:
 
 
 def test_a_broken_tensorrt_is_told(bundles: dict[str, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    (tmp_path / "tensorrt.py").write_text("raise ImportError('libnvdla_compiler.so: cannot open\\nmore')")
+    for kind in ("ImportError", "OSError", "AttributeError"):
+        (tmp_path / "tensorrt.py").write_text(f"raise {kind}('libnvdla_compiler.so: cannot open\\nmore')")
+        monkeypatch.syspath_prepend(str(tmp_path))
+        with pytest.raises(EngineError, match=r"libnvdla_compiler.so: cannot open\); install its libraries"):
+            edgeco.load(bundles["sensors"], engine="tensorrt")
+    assert edgeco.load(bundles["sensors"]).engine.name == "onnxruntime"
+
+
+def test_a_folder_of_that_name_is_no_tensorrt(
+    bundles: dict[str, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "tensorrt").mkdir()
     monkeypatch.syspath_prepend(str(tmp_path))
-    with pytest.raises(EngineError, match=r"libnvdla_compiler.so: cannot open\); install its libraries"):
+    try:
+        with pytest.raises(EngineError, match=rf"not TensorRT but {tmp_path}/tensorrt; rename"):
+            edgeco.load(bundles["sensors"], engine="tensorrt")
+    finally:
+        sys.modules.pop("tensorrt", None)
+
+
+@pytest.mark.parametrize("package", ["cuda.bindings", "pycuda"])
+def test_a_broken_cuda_package_is_told(
+    bundles: dict[str, str], one: Fake, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, package: str
+) -> None:
+    """A compiled module that does not load, or another numpy, is not the same as nothing installed."""
+    folder = tmp_path / package.replace(".", "/")
+    folder.mkdir(parents=True)
+    for part in (folder, tmp_path / package.split(".")[0]):
+        (part / "__init__.py").write_text("")
+    (folder / "driver.py").write_text("raise ValueError('numpy.dtype size changed\\nmore')")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setenv("EDGECO_CUDA", package)
+    with pytest.raises(EngineError, match=rf"{package} \(numpy.dtype size changed\)") as caught:
         edgeco.load(bundles["sensors"], engine="tensorrt")
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("provider", ["onnxruntime-cuda", "onnxruntime-tensorrt"])
@@ -243,27 +275,32 @@ class OnGpu:
         gpu.push()
         self.stream = gpu.stream()
         self.address = gpu.allocate(array.nbytes)
+        if how == "old interface":
+            self.stream = 1
         # Still to be done by the producer's stream when the array is handed over.
         gpu.enqueue(
             self.stream,
             lambda: gpu.view(self.address, array.nbytes).__setitem__(slice(None), array.view(np.uint8).ravel()),
         )
-        if how != "interface":
+        if how == "dlpack":
             gpu.synchronize(self.stream)
         gpu.pop()
         self.shape, self.dtype, self.gpu = array.shape, array.dtype, gpu
-        if how == "interface":
+        self.device = 2, 0
+        if "interface" in how:
             strides = tuple(2 * n for n in array.strides) if strided else None
             self.__cuda_array_interface__ = {
                 "shape": array.shape, "typestr": array.dtype.str, "data": (self.address, False), "version": 3,
                 "stream": self.stream, "strides": strides,
             }  # fmt: skip
+            if how == "old interface":  # as torch gives it, of version 2
+                del self.__cuda_array_interface__["stream"]
+                self.__cuda_array_interface__["version"] = 2
         else:
             self.__dlpack__ = self._capsule
 
-    @staticmethod
-    def __dlpack_device__() -> tuple[int, int]:
-        return 2, 0
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return self.device
 
     def _capsule(self, stream: int) -> object:
         assert stream in self.gpu.streams
@@ -279,7 +316,7 @@ class OnGpu:
 
 
 @pytest.mark.parametrize("backend", ["cuda.bindings", "pycuda"])
-@pytest.mark.parametrize("how", ["interface", "dlpack"])
+@pytest.mark.parametrize("how", ["interface", "old interface", "dlpack"])
 def test_frames_may_lie_on_the_gpu(
     bundles: dict[str, str], one: Fake, monkeypatch: pytest.MonkeyPatch, how: str, backend: str
 ) -> None:
@@ -297,7 +334,19 @@ def test_frames_may_lie_on_the_gpu(
                 stream.step(OnGpu(one.gpu, frames[0].astype(np.float64), how))
             with pytest.raises(FrameError, match="not contiguous"):
                 stream.step(OnGpu(one.gpu, frames[0], how, strided=True))
+        if how == "dlpack":
+            elsewhere, learning = OnGpu(one.gpu, frames[0], how), OnGpu(one.gpu, frames[0], how)
+            elsewhere.device = 2, 1
+            with pytest.raises(FrameError, match="does not lie on the GPU that the network runs on"):
+                stream.step(elsewhere)
+            learning.__dlpack__ = refuse
+            with pytest.raises(FrameError, match="wants a gradient"):
+                stream.step(learning)
         assert stream.steps == 20
+
+
+def refuse(stream: int) -> None:
+    raise BufferError("it wants a gradient")
 
 
 def test_torch_frames_on_the_host(bundles: dict[str, str]) -> None:
@@ -331,6 +380,28 @@ def test_compile_and_run_on_the_command_line(bundles: dict[str, str], one: Fake,
     assert bench.exit_code == 0 and json.loads(bench.stdout)["variant"] == "trt-fp16"
     verified = CliRunner().invoke(main, ["verify", bundles["strided"], "--engine", "tensorrt"])
     assert verified.exit_code == 0, verified.output
+
+
+def test_a_tick_of_many_rows_waits_once(bundles: dict[str, str], one: Fake) -> None:
+    model = edgeco.load(bundles["sensors"], engine="tensorrt")
+    frames = np.random.default_rng(0).standard_normal((6, 5, 4)).astype(np.float32)
+    with model.streams(5) as streams:
+        rows = [streams.join() for _ in range(5)]
+        streams.tick(dict(zip(rows, frames[0], strict=True)))
+        for given in frames[1:]:
+            before = streams._memory._waits
+            streams.tick(dict(zip(rows, given, strict=True)))
+            assert streams._memory._waits == before + 1
+
+
+@pytest.mark.parametrize("version", ["8.6.1", "11.4.0.106"])
+def test_the_shipped_network_runs_on_a_gpu_too(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, version: str) -> None:
+    monkeypatch.setattr("edgeco.engines.tensorrt.plans.compile_in_child", compile_here)
+    with installed(monkeypatch, tmp_path, version):
+        ran = CliRunner().invoke(main, ["demo", "--json"])
+        assert ran.exit_code == 0, ran.output
+        assert "compiling camera_motion for Fake GPU (fp16), once" in ran.stderr
+        assert f"tensorrt {version} (the fastest here)" in json.loads(ran.stdout)["why"]
 
 
 def test_build_and_compile_in_one(one: Fake, tmp_path: Path) -> None:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import ctypes
 import weakref
-from types import ModuleType, TracebackType
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 
 from edgeco.engines.cuda.graphs import BindingsGraphs
-from edgeco.engines.cuda.protocol import NO_DRIVER, NO_GPU, Bytes, Device, Missing, Page
-from edgeco.engines.cuda.results import Results
+from edgeco.engines.cuda.protocol import NO_DRIVER, NO_GPU, Bytes, Device, Missing, Nested, Page
+from edgeco.engines.cuda.results import Results, first_line
 from edgeco.errors import EngineError
 
 PACKAGE = "cuda.bindings"
@@ -28,7 +28,7 @@ class BindingsStream:
         self.handle = int(raw)
 
 
-class BindingsCuda:
+class BindingsCuda(Nested):
     """The Cuda protocol over cuda.bindings.driver.
 
     Raises:
@@ -38,6 +38,7 @@ class BindingsCuda:
     name = PACKAGE
 
     def __init__(self) -> None:
+        super().__init__()
         self._driver = import_driver()
         self._results = Results(self._driver)
         self._call = self._results.call
@@ -76,13 +77,10 @@ class BindingsCuda:
             int(call(driver.cuDriverGetVersion())),
         )
 
-    def __enter__(self) -> BindingsCuda:
+    def _push(self) -> None:
         self._call(self._driver.cuCtxPushCurrent(self._context))
-        return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def _pop(self) -> None:
         self._driver.cuCtxPopCurrent()
 
     def allocate(self, size: int) -> int:
@@ -140,10 +138,10 @@ class BindingsCuda:
         self._call(self._driver.cuStreamSynchronize(stream.raw))
 
     def upload(self, address: int, page: Page, stream: BindingsStream) -> None:
-        self._call(self._driver.cuMemcpyHtoDAsync(address, page.address, page.array.nbytes, stream.raw))
+        self._call(self._driver.cuMemcpyHtoDAsync(address, page.address, page.size, stream.raw))
 
     def download(self, page: Page, address: int, stream: BindingsStream) -> None:
-        self._call(self._driver.cuMemcpyDtoHAsync(page.address, address, page.array.nbytes, stream.raw))
+        self._call(self._driver.cuMemcpyDtoHAsync(page.address, address, page.size, stream.raw))
 
     def copy(self, destination: int, source: int, size: int, stream: BindingsStream) -> None:
         self._call(self._driver.cuMemcpyDtoDAsync(destination, source, size, stream.raw))
@@ -156,7 +154,9 @@ def import_driver() -> ModuleType:
     """``cuda.bindings.driver``. Raises Missing where it cannot be imported."""
     try:
         from cuda.bindings import driver
-    except ImportError as error:
-        reason = "not installed" if (error.name or "").split(".")[0] == "cuda" else str(error)
+    except ModuleNotFoundError as error:
+        reason = "not installed" if (error.name or "").split(".")[0] == "cuda" else first_line(error)
         raise Missing(PACKAGE, Missing.PACKAGE, reason) from error
+    except Exception as error:  # a library that is missing, another driver
+        raise Missing(PACKAGE, Missing.PACKAGE, first_line(error)) from error
     return driver  # type: ignore[no-any-return]

@@ -10,9 +10,12 @@ from typing import Any
 
 import numpy as np
 
+from edgeco.engines.cuda.results import first_line
 from edgeco.errors import EngineError
 
 CPU, CUDA, CUDA_HOST, CUDA_MANAGED = 1, 2, 3, 13
+DEFAULT_STREAM = 1
+"""Handle of the default stream, which waits for all streams that do not say otherwise: torch's among them."""
 _KINDS = {0: "int", 1: "uint", 2: "float"}
 
 
@@ -41,17 +44,25 @@ def describe(array: object, stream: int) -> Foreign | None:
         stream: handle of the stream that will read it; DLPack makes its producer wait for nothing else.
 
     Raises:
-        EngineError: it is not contiguous, or of a type that no network takes.
+        EngineError: it is not contiguous, of a type that no network takes, on another GPU, or not to be had.
     """
-    interface = getattr(array, "__cuda_array_interface__", None)
-    if isinstance(interface, dict):
-        return _from_interface(interface)
-    if not hasattr(array, "__dlpack__"):
-        return None
-    kind = array.__dlpack_device__()[0] if hasattr(array, "__dlpack_device__") else CPU
+    # DLPack first: torch tells both, and in the other not what is still being computed.
+    try:
+        if hasattr(array, "__dlpack__"):
+            return _from_dlpack(array, stream)
+        interface = getattr(array, "__cuda_array_interface__", None)
+    except (BufferError, RuntimeError, TypeError, ValueError) as error:  # a tensor that wants a gradient, for one
+        raise EngineError(f"the array on the GPU cannot be read ({first_line(error)}); give a plain one") from error
+    return _from_interface(interface) if isinstance(interface, dict) else None
+
+
+def _from_dlpack(array: Any, stream: int) -> Foreign:
+    kind, number = array.__dlpack_device__() if hasattr(array, "__dlpack_device__") else (CPU, 0)
     if int(kind) in (CPU, CUDA_HOST):
         made = np.from_dlpack(array)
         return Foreign(made.ctypes.data, made.shape, made.dtype, host=made)
+    if int(kind) not in (CUDA, CUDA_MANAGED) or (int(kind) == CUDA and int(number) != 0):
+        raise EngineError("the array does not lie on the GPU that the network runs on, the first; bring it there")
     return _from_capsule(array.__dlpack__(stream=stream))
 
 
@@ -61,7 +72,9 @@ def _from_interface(interface: dict[str, Any]) -> Foreign:
     strides = interface.get("strides")
     if strides is not None and tuple(strides) != _strides(shape, dtype.itemsize):
         raise EngineError("the array on the GPU is not contiguous; make it so before the step")
-    return Foreign(int(interface["data"][0]), shape, dtype, interface.get("stream"))
+    # Before version 3 nothing is said of a stream: whatever was given to the default one may still be going on.
+    queue = interface.get("stream", DEFAULT_STREAM if interface.get("version", 0) < 3 else None)
+    return Foreign(int(interface["data"][0]), shape, dtype, queue)
 
 
 def _strides(shape: tuple[int, ...], unit: int) -> tuple[int, ...]:

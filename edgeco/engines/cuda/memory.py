@@ -57,12 +57,12 @@ def _element(block: Block, index: int) -> DeviceBuffer:
 
 
 class Pages:
-    """Page-locked copies of a buffer, used in turn, each with an event that says when the GPU is done with it."""
+    """Page-locked copies of a buffer, used in turn; ``used`` counts writes since anything was last waited for."""
 
-    __slots__ = ("events", "next", "pages")
+    __slots__ = ("next", "pages", "used", "waits")
 
-    def __init__(self, pages: list[Page], events: list[Any]) -> None:
-        self.pages, self.events, self.next = pages, events, 0
+    def __init__(self, pages: tuple[Page, Page]) -> None:
+        self.pages, self.next, self.used, self.waits = pages, 0, 0, 0
 
 
 class DeviceMemory:
@@ -79,7 +79,10 @@ class DeviceMemory:
 
     def __init__(self, cuda: Cuda, stream: Any, stack: contextlib.ExitStack) -> None:
         self._cuda, self._stream, self._stack = cuda, stream, stack
+        self.current = cuda
         self._pages: dict[tuple[int, tuple[int, ...]], Pages] = {}
+        self._waits = 0
+        """Times that all work of the stream was waited for: pages written before are free again."""
         self.allocated = 0
 
     def allocate(self, shape: Sequence[int], dtype: str, fill: float = 0.0) -> DeviceBuffer:
@@ -151,16 +154,17 @@ class DeviceMemory:
     def stage(self, buffer: Buffer) -> None:
         block = _device(buffer)
         if isinstance(block, DeviceBuffer) and (block.address, block.shape) not in self._pages:
-            made = [self._page(block) for _ in range(2)]
-            self._pages[block.address, block.shape] = Pages([page for page, _ in made], [event for _, event in made])
+            self._pages[block.address, block.shape] = Pages((self._page(block), self._page(block)))
 
-    def _page(self, block: DeviceBuffer) -> tuple[Page, Any]:
+    def _page(self, block: DeviceBuffer) -> Page:
         with self._cuda:
             locked: Bytes = self._cuda.pinned(block.nbytes)
             self._stack.callback(self._cuda.unpin, locked)
-            event = self._cuda.event()
-            self._stack.callback(self._cuda.close_event, event)
-        return page_of(locked[: block.nbytes].view(block.dtype).reshape(block.shape)), event
+        return page_of(locked[: block.nbytes].view(block.dtype).reshape(block.shape))
+
+    def _wait(self) -> None:
+        self._cuda.synchronize(self._stream)
+        self._waits += 1
 
     def write(self, buffer: Buffer, array: np.ndarray[Any, Any]) -> None:
         if buffer.shape != array.shape or buffer.dtype != array.dtype:
@@ -173,16 +177,19 @@ class DeviceMemory:
             with cuda:
                 for (address, _), part in zip(pieces, parts, strict=True):
                     cuda.upload(address, page_of(part), stream)
-                cuda.synchronize(stream)
+                self._wait()
             return
-        turn = staged.next
-        staged.next = 1 - turn
-        page, event = staged.pages[turn], staged.events[turn]
         with cuda:
-            cuda.finish(event)  # the copy before last; done long ago, unless steps are queued
+            if staged.waits != self._waits:  # whoever reads his answers waits there, and so never here
+                staged.waits, staged.used = self._waits, 0
+            elif staged.used == 2:
+                self._wait()
+                staged.waits, staged.used = self._waits, 0
+            turn = staged.next
+            page = staged.pages[turn]
+            staged.next, staged.used = 1 - turn, staged.used + 1
             np.copyto(page.array, array)
             cuda.upload(buffer.address, page, stream)
-            cuda.record(event, stream)
 
     def accept(self, buffer: Buffer, foreign: object) -> None:
         found = describe(foreign, self._stream.handle)
@@ -199,7 +206,7 @@ class DeviceMemory:
             size = math.prod(buffer.shape) * buffer.dtype.itemsize
             self._cuda.copy(buffer.address, found.address, size, self._stream)
             # Its owner may overwrite or free it as soon as this returns.
-            self._cuda.synchronize(self._stream)
+            self._wait()
         found.release()
 
     def read(self, buffer: Buffer) -> np.ndarray[Any, Any]:
@@ -220,7 +227,7 @@ class DeviceMemory:
                 for (address, _), part in zip(pieces, array.reshape(len(pieces), -1), strict=True):
                     cuda.download(page_of(part), address, stream)
                 made.append((array, False))
-            cuda.synchronize(stream)
+            self._wait()
         return [array.copy() if shared else array for array, shared in made]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from types import TracebackType
 from typing import Any, NamedTuple, Protocol
 
@@ -20,15 +21,52 @@ class Device(NamedTuple):
 
 
 class Page(NamedTuple):
-    """Host memory to copy from or to: a contiguous array, and its address, which numpy takes a microsecond to tell."""
+    """Host memory to copy from or to: a contiguous array, its address, which numpy takes a microsecond to tell, and its
+    bytes."""
 
     array: np.ndarray[Any, Any]
     address: int
+    size: int
 
 
 def page_of(array: np.ndarray[Any, Any]) -> Page:
     """A contiguous array as a page, which it stays for as long as it lives."""
-    return Page(array, array.ctypes.data)
+    return Page(array, array.ctypes.data, array.nbytes)
+
+
+class Nested:
+    """Makes a context current in the outermost of nested ``with`` blocks of a thread: a step has many, and each change
+    of context is a call to the driver."""
+
+    def __init__(self) -> None:
+        self._thread = threading.local()
+
+    def _push(self) -> None:
+        raise NotImplementedError
+
+    def _pop(self) -> None:
+        raise NotImplementedError
+
+    def _failed(self, error: BaseException) -> None:
+        """Say it in one sentence where the package did not."""
+
+    def __enter__(self) -> object:
+        thread = self._thread
+        depth = getattr(thread, "depth", 0)
+        if not depth:
+            self._push()
+        thread.depth = depth + 1
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        thread = self._thread
+        thread.depth -= 1
+        if not thread.depth:
+            self._pop()
+        if error is not None:
+            self._failed(error)
 
 
 class Missing(Exception):

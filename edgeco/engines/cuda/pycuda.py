@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import weakref
-from types import ModuleType, TracebackType
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 
-from edgeco.engines.cuda.protocol import NO_DRIVER, NO_GPU, Bytes, Device, Graphs, Missing, Page
-from edgeco.engines.cuda.results import advice
+from edgeco.engines.cuda.protocol import NO_DRIVER, NO_GPU, Bytes, Device, Graphs, Missing, Nested, Page
+from edgeco.engines.cuda.results import advice, first_line
 from edgeco.errors import EngineError
 
 PACKAGE = "pycuda"
@@ -26,7 +26,7 @@ class Held:
         self.handle = int(getattr(raw, "handle", 0))
 
 
-class PycudaCuda:
+class PycudaCuda(Nested):
     """The Cuda protocol over pycuda.driver.
 
     The primary context is retained for as long as the process lives; ``pycuda.autoinit`` would make a context of its
@@ -40,6 +40,7 @@ class PycudaCuda:
     name = PACKAGE
 
     def __init__(self) -> None:
+        super().__init__()
         self._driver = driver = _import()
         self._error = driver.Error
         try:
@@ -48,7 +49,7 @@ class PycudaCuda:
                 raise Missing(PACKAGE, Missing.GPU, NO_GPU)
         except driver.Error as error:
             known = "no CUDA-capable device" in str(error) or "no device" in str(error).lower()
-            message = NO_GPU if known else f"the CUDA driver does not start: {_first_line(error)}"
+            message = NO_GPU if known else f"the CUDA driver does not start: {first_line(error)}"
             raise Missing(PACKAGE, Missing.GPU, message) from error
         first = driver.Device(0)
         self._context = first.retain_primary_context()
@@ -62,14 +63,13 @@ class PycudaCuda:
         self.device = Device(first.name(), (major, minor), int(first.total_memory()), int(driver.get_driver_version()))
         self._fills = {1: driver.memset_d8_async, 2: driver.memset_d16_async, 4: driver.memset_d32_async}
 
-    def __enter__(self) -> PycudaCuda:
+    def _push(self) -> None:
         self._context.push()
-        return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def _pop(self) -> None:
         self._context.pop()
+
+    def _failed(self, error: BaseException) -> None:
         if isinstance(error, self._error):
             raise _said(error) from error
 
@@ -143,12 +143,13 @@ class PycudaCuda:
 def _import() -> ModuleType:
     try:
         import pycuda.driver as driver
-    except ImportError as error:
-        if error.name == PACKAGE or (error.name or "").startswith(PACKAGE + "."):
-            raise Missing(PACKAGE, Missing.PACKAGE, "not installed") from error
+    except ModuleNotFoundError as error:
+        reason = "not installed" if (error.name or "").split(".")[0] == PACKAGE else first_line(error)
+        raise Missing(PACKAGE, Missing.PACKAGE, reason) from error
+    except Exception as error:  # a library that is missing, another numpy, another driver
         if "libcuda" in str(error):
             raise Missing(PACKAGE, Missing.DRIVER, NO_DRIVER) from error
-        raise Missing(PACKAGE, Missing.PACKAGE, _first_line(error)) from error
+        raise Missing(PACKAGE, Missing.PACKAGE, first_line(error)) from error
     return driver  # type: ignore[no-any-return]
 
 
@@ -166,10 +167,5 @@ def _graphs() -> Graphs | None:
 
 
 def _said(error: BaseException) -> EngineError:
-    message = _first_line(error)
+    message = first_line(error)
     return EngineError(f"the GPU reports {message}; {advice(message.upper().replace(' ', '_'))}")
-
-
-def _first_line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__

@@ -20,6 +20,12 @@ def advice(name: str) -> str:
     return "check the GPU with edgeco doctor, and start the program again"
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message that says something."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__
+
+
 class Results:
     """Turns result codes into errors."""
 

@@ -31,6 +31,11 @@ class Api:
 
     def __init__(self, trt: ModuleType) -> None:
         self.trt = trt
+        if not hasattr(trt, "__version__") or not hasattr(trt, "Builder"):  # a folder of that name in the path, say
+            place = getattr(trt, "__file__", None) or next(iter(getattr(trt, "__path__", ())), "an unknown place")
+            raise EngineError(
+                f"what Python imports as tensorrt is not TensorRT but {place}; rename that, or start elsewhere"
+            )
         self.text = str(trt.__version__)
         numbers = [int(part) for part in re.findall(r"\d+", self.text)[:3]]
         self.version = tuple(numbers + [0] * (3 - len(numbers)))
@@ -80,10 +85,11 @@ def find_tensorrt() -> Api:
             "--system-site-packages), elsewhere: pip install tensorrt"
         )
     try:
-        return Api(importlib.import_module("tensorrt"))
-    except ImportError as error:
+        module = importlib.import_module("tensorrt")
+    except Exception as error:  # a library that is missing, another numpy, a file that is not there: all have been seen
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         raise EngineError(
             f"TensorRT cannot be imported ({lines[0] if lines else 'no reason given'}); "
             "install its libraries too, on a Jetson with: apt install tensorrt"
         ) from error
+    return Api(module)

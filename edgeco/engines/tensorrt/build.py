@@ -43,8 +43,7 @@ def build_plan(api: Api, onnx: bytes, order: Order, timing: bytes, say: Say, can
     _fix_tensors(api, network, order)
     config = builder.create_builder_config()
     _configure(api, config, order)
-    cache = config.create_timing_cache(timing)
-    config.set_timing_cache(cache, ignore_mismatch=False)
+    _set_timing(config, timing)
     if api.monitored:
         config.progress_monitor = make_monitor(trt, say, cancelled)
     serialised = builder.build_serialized_network(network, config)
@@ -56,6 +55,14 @@ def build_plan(api: Api, onnx: bytes, order: Order, timing: bytes, say: Say, can
     grown = config.get_timing_cache()
     kept = b"" if grown is None else bytes(grown.serialize())
     return Built(plan, kept, _layers(trt, logger, plan), time.monotonic() - start)
+
+
+def _set_timing(config: Any, kept: bytes) -> None:
+    """What earlier builds learned; one that is damaged, or of another driver, is begun anew."""
+    for data in (kept, b"") if kept else (b"",):
+        cache = config.create_timing_cache(data)
+        if cache is not None and config.set_timing_cache(cache, ignore_mismatch=False):
+            return
 
 
 def _parse_error(parser: Any, logger: Any) -> str:
@@ -96,7 +103,7 @@ def _configure(api: Api, config: Any, order: Order) -> None:
         config.clear_flag(trt.BuilderFlag.TF32)  # on by default, and three digits less than FP32
     if order.strong:
         return  # the flags below are errors beside a typed graph, where they exist at all
-    if order.precision == "fp16":
+    if order.precision in ("fp16", "int8"):
         config.set_flag(trt.BuilderFlag.FP16)
     if order.int8:
         config.set_flag(trt.BuilderFlag.INT8)

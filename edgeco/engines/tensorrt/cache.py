@@ -20,12 +20,11 @@ import msgspec
 from edgeco.engines.tensorrt.order import Order
 from edgeco.engines.tensorrt.plan import plan_version
 from edgeco.errors import EngineError
-from edgeco.files import replace_file
-
-PLACE = "EDGECO_CACHE"
-"""Environment variable that names the folder; ``~/.cache/edgeco`` without it."""
+from edgeco.files import CACHE, cache_folder, replace_file
 
 FORMAT = 1
+ROOT = 0
+"""The user who may write everywhere anyhow."""
 
 
 class Sidecar(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,23 +56,17 @@ class PlanCache:
     """
 
     def __init__(self, folder: str | os.PathLike[str] | None = None) -> None:
-        chosen = folder or os.environ.get(PLACE) or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "edgeco"
-        self.root = Path(chosen).expanduser()
+        self.root = Path(folder).expanduser() if folder else cache_folder()
         self.plans, self.timings = self.root / "plans", self.root / "timing"
         try:
             for path in (self.plans, self.timings):
                 path.mkdir(mode=0o700, parents=True, exist_ok=True)
-            mode = self.plans.stat().st_mode
+                _check_owner(path)
         except OSError as error:
             reason = (error.strerror or str(error)).lower()
             raise EngineError(
-                f"compiled networks cannot be kept in {self.root} ({reason}); name another folder in {PLACE}"
+                f"compiled networks cannot be kept in {self.root} ({reason}); name another folder in {CACHE}"
             ) from error
-        if mode & stat.S_IWOTH:
-            raise EngineError(
-                f"everybody may write to {self.plans}, and plans are native code; take that right away, or name "
-                f"another folder in {PLACE}"
-            )
 
     def plan_path(self, key: str) -> Path:
         return self.plans / f"{key}.plan"
@@ -139,3 +132,17 @@ class PlanCache:
                     waiting()
                     fcntl.flock(handle, fcntl.LOCK_EX)
             yield  # the lock goes with the handle, also when the process dies
+
+
+def _check_owner(folder: Path) -> None:
+    """Plans, and kernels among the timings, are native code: only this user and root may have put them there."""
+    found = folder.stat()
+    if found.st_mode & stat.S_IWOTH:
+        raise EngineError(
+            f"everybody may write to {folder}, and plans are native code; take that right away, or name another "
+            f"folder in {CACHE}"
+        )
+    if sys.platform != "win32" and found.st_uid not in (ROOT, os.geteuid()):
+        raise EngineError(
+            f"{folder} is another user's, and plans are native code; name a folder of your own in {CACHE}"
+        )

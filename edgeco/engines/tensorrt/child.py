@@ -61,6 +61,8 @@ def main(out: BinaryIO) -> int:
         out.flush()
 
     job = msgspec.json.decode(sys.stdin.buffer.read(), type=Job)
+    # Ctrl-C reaches this process too, where it would go off inside TensorRT; the other one is told, and ends this one.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         if find_tensorrt().monitored:  # before 10.0 nothing asks whether to go on: the signal ends the process
             signal.signal(signal.SIGTERM, lambda number, frame: cancelled.append(number))

@@ -78,10 +78,19 @@ class TensorRtEngine:
         """Where a plan is kept."""
         return self._plans.cache.plan_path(key)
 
-    def plain_twin(self) -> TensorRtEngine:
-        """The same graphs and plans without CUDA graphs, for comparison."""
+    @property
+    def half(self) -> frozenset[str]:
+        """Inputs and outputs kept in FP16 although an untyped graph says FP32."""
+        return self._half
+
+    def twin(
+        self, graphs: Sequence[bytes | None] | None = None, half: frozenset[str] | None = None, cuda_graphs: bool = True
+    ) -> TensorRtEngine:
+        """The same choices over the same graphs or others, for comparison."""
+        chosen = self._graphs if graphs is None else graphs
+        halved = self._half if half is None else half
         return TensorRtEngine(
-            self._graphs, self._plans, self._precision, self._strong, self._half, self._options, cuda_graphs=False
+            chosen, self._plans, self._precision, self._strong, halved, self._options, cuda_graphs=cuda_graphs
         )
 
     def lane(self, rows: int) -> Lane:

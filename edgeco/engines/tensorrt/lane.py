@@ -22,14 +22,16 @@ MOST_GRAPHS = 256
 class LaneBinding:
     """Names and addresses of one phase; None for ``context`` where the phase has nothing to do."""
 
-    __slots__ = ("_inputs", "_outputs", "_safe", "addresses", "context", "graphs", "logger", "moved")
+    __slots__ = ("_inputs", "_moved", "_outputs", "_safe", "addresses", "context", "graphs", "logger", "moved")
 
     def __init__(self, context: Any, logger: Any, inputs: Mapping[str, Buffer], outputs: Mapping[str, Buffer]) -> None:
         self.context, self.logger = context, logger
         self._inputs, self._outputs = dict(inputs), dict(outputs)
         self.addresses = {name: buffer.address for name, buffer in (*inputs.items(), *outputs.items())}
         self.graphs: dict[tuple[int, ...], Any] = {}
+        self._moved: dict[str, int] = {}
         self.moved: tuple[int, ...] = ()
+        """Where the inputs now lie that have been bound anew."""
         self._safe: set[tuple[str, int]] = set()
         for name, buffer in (*inputs.items(), *outputs.items()):
             _check_address(name, buffer)
@@ -46,7 +48,8 @@ class LaneBinding:
             check_apart(name, buffer, self._outputs.items())
             self._safe.add((name, buffer.address))
         self.addresses[name] = buffer.address
-        self.moved = tuple(self.addresses.values())
+        self._moved[name] = buffer.address
+        self.moved = tuple(self._moved.values())
 
 
 class Lane:
@@ -72,9 +75,10 @@ class Lane:
         self._graphs = 0
         self._stack = stack = contextlib.ExitStack()
         self._held: dict[int, Any] = {}
-        self.close = weakref.finalize(self, _release, cuda, stack, self._held)
         with cuda:
             self._stream = cuda.stream()
+        self.close = weakref.finalize(self, _release, cuda, stack, self._stream)
+        with cuda:
             stack.callback(cuda.close_stream, self._stream)
             stack.callback(self._held.clear)
             for plan in dict.fromkeys(id(plan) for plan in plans if plan is not None):
@@ -109,29 +113,26 @@ class Lane:
         if plan is None:
             return LaneBinding(None, None, {}, {})
         context = self._held[id(plan)]
-        names = [plan.engine.get_tensor_name(number) for number in range(plan.engine.num_io_tensors)]
-        taken = {name: inputs[name] for name in names if name in inputs}
-        given = {name: outputs[name] for name in names if name in outputs}
-        for name in names:
+        taken = {name: inputs[name] for name in plan.tensors if name in inputs}
+        given = {name: outputs[name] for name in plan.tensors if name in outputs}
+        for name, made in plan.tensors.items():
             buffer = taken.get(name) or given.get(name)
             if buffer is None:
                 raise EngineError(f"{name!r} of the graph is not bound")
-            self._check_fit(plan, name, buffer)
+            if made != (buffer.shape, buffer.dtype.name):
+                raise EngineError(
+                    f"{name!r} is {made[1]}{made[0]} in the plan, and its buffer {buffer.dtype}{buffer.shape}"
+                )
         check_aliasing(taken, given)
         return LaneBinding(context, plan.logger, taken, given)
-
-    def _check_fit(self, plan: Plan, name: str, buffer: Buffer) -> None:
-        shape = tuple(plan.engine.get_tensor_shape(name))
-        if shape != buffer.shape:
-            raise EngineError(f"{name!r} of the graph is {shape}, its buffer {buffer.shape}")
 
     def run(self, binding: Binding) -> None:
         """Queue the phase's work. Raises EngineError if it cannot be queued; the past is then as before."""
         assert isinstance(binding, LaneBinding)
         if binding.context is None:
             return
+        recorded = binding.graphs.get(binding.moved)
         with self._cuda:
-            recorded = binding.graphs.get(binding.moved)
             if recorded is None and self.plain is None and self._graphs < MOST_GRAPHS:
                 recorded = self._record(binding)
             if recorded is None:
@@ -185,8 +186,11 @@ class Lane:
         return recorded
 
 
-def _release(cuda: Cuda, stack: contextlib.ExitStack, held: dict[int, Any]) -> None:
-    """Graphs, pages, buffers, contexts, stream: in the reverse of the order in which they came, whatever fails."""
+def _release(cuda: Cuda, stack: contextlib.ExitStack, stream: Any) -> None:
+    """Graphs, pages, buffers, contexts, stream: in the reverse of the order in which they came, whatever fails; but
+    first what is still going on with them comes to its end."""
+    with contextlib.suppress(EngineError), cuda:
+        cuda.synchronize(stream)
     with contextlib.suppress(EngineError), cuda:
         stack.close()
 

@@ -22,11 +22,13 @@ from edgeco.errors import EngineError, WriteError
 
 @dataclass(frozen=True)
 class Plan:
-    """A plan ready to run: TensorRT's engine, what keeps it alive, and where it came from."""
+    """A plan ready to run: TensorRT's engine, what keeps it alive, its inputs and outputs as TensorRT made them (shape
+    and type by name), and where it came from."""
 
     engine: Any
     runtime: Any
     logger: Any
+    tensors: dict[str, tuple[tuple[int, ...], str]]
     sidecar: Sidecar
     cached: bool
 
@@ -125,4 +127,10 @@ class Plans:
         if engine is None:
             last_words(logger)
             return None
-        return Plan(engine, runtime, logger, sidecar, cached)
+        names = [engine.get_tensor_name(number) for number in range(engine.num_io_tensors)]
+        tensors = {name: (tuple(engine.get_tensor_shape(name)), self._dtype(engine, name)) for name in names}
+        return Plan(engine, runtime, logger, tensors, sidecar, cached)
+
+    def _dtype(self, engine: Any, name: str) -> str:
+        kind = engine.get_tensor_dtype(name)
+        return self.api.dtypes.get(kind, str(kind))

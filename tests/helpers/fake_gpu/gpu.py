@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 ALIGNMENT = 256
+DEFAULT_STREAM = 1
 SUCCESS, INVALID, OUT_OF_MEMORY, NO_DEVICE, NO_CONTEXT, CAPTURE, ILLEGAL = 0, 1, 2, 100, 201, 901, 700
 MEMORY = 8 << 30
 
@@ -43,6 +44,7 @@ class Gpu:
         self.blocks: dict[int, np.ndarray[Any, Any]] = {}
         self.pages: dict[int, np.ndarray[Any, Any]] = {}
         self.streams: dict[int, Queue] = {}
+        self.default = Queue()
         self.events: dict[int, int | None] = {}
         self.graphs: dict[int, list[Callable[[], None]]] = {}
         self.retained = 0
@@ -77,12 +79,35 @@ class Gpu:
         held = {"blocks": self.blocks, "pages": self.pages, "streams": self.streams, "events": self.events}
         return {name: len(things) for name, things in {**held, "graphs": self.graphs}.items() if things}
 
+    def queue(self, stream: int) -> Queue:
+        found = self.default if stream == DEFAULT_STREAM else self.streams.get(stream)
+        if found is None:
+            raise Fault(INVALID)
+        return found
+
+    def recording(self, stream: int) -> bool:
+        return self.queue(stream).recording is not None
+
+    def quiet(self) -> None:
+        """What is still used must not be given back."""
+        self.current()
+        if any(queue.work for queue in (self.default, *self.streams.values())):
+            raise Fault(ILLEGAL)
+
+    def unrecorded(self) -> None:
+        """Some calls end every recording of their thread."""
+        self.current()
+        for queue in self.streams.values():
+            if queue.recording is not None:
+                queue.broken = True
+                raise Fault(CAPTURE)
+
     def handle(self) -> int:
         self._next += 8
         return self._next
 
     def allocate(self, size: int) -> int:
-        self.current()
+        self.unrecorded()
         if size + sum(map(len, self.blocks.values())) > self.limit:
             raise Fault(OUT_OF_MEMORY)
         address, block = aligned(size)
@@ -91,7 +116,7 @@ class Gpu:
         return address
 
     def free(self, address: int) -> None:
-        self.current()
+        self.unrecorded()
         for handle in list(self.streams):
             self.synchronize(handle)
         if self.blocks.pop(address, None) is None:
@@ -112,13 +137,13 @@ class Gpu:
         return None
 
     def page(self, size: int) -> np.ndarray[Any, Any]:
-        self.current()
+        self.unrecorded()
         address, block = aligned(size)
         self.pages[address] = block
         return block
 
     def unpage(self, address: int) -> None:
-        self.current()
+        self.quiet()
         if self.pages.pop(address, None) is None:
             raise Fault(INVALID)
 
@@ -130,15 +155,11 @@ class Gpu:
 
     def enqueue(self, stream: int, work: Callable[[], None]) -> None:
         self.current()
-        if stream not in self.streams:
-            raise Fault(INVALID)
-        queue = self.streams[stream]
+        queue = self.queue(stream)
         (queue.work if queue.recording is None else queue.recording).append(work)
 
     def synchronize(self, stream: int) -> None:
-        queue = self.streams.get(stream)
-        if queue is None:
-            raise Fault(INVALID)
+        queue = self.queue(stream)
         if queue.recording is not None:
             queue.broken = True
             raise Fault(CAPTURE)
@@ -178,6 +199,10 @@ class Gpu:
         self.log.append("launch")
         for work in self.graphs[graph]:
             self.enqueue(stream, work)
+
+    def destroy(self, graph: int) -> None:
+        self.quiet()
+        del self.graphs[graph]
 
     def upload(self, address: int, source: int, size: int, stream: int) -> None:
         pinned = self.host(source, size)

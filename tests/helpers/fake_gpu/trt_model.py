@@ -48,6 +48,14 @@ def quantises(data: bytes) -> bool:
     return any(n.op_type in ("QuantizeLinear", "DequantizeLinear") for n in onnx.load_from_string(data).graph.node)
 
 
+def halves(data: bytes) -> bool:
+    """Whether weights or casts are FP16."""
+    graph = onnx.load_from_string(data).graph
+    half = onnx.TensorProto.FLOAT16
+    casts = [a.i for node in graph.node if node.op_type == "Cast" for a in node.attribute if a.name == "to"]
+    return half in casts or any(weight.data_type == half for weight in graph.initializer)
+
+
 def typed_half(data: bytes) -> set[str]:
     return {name for side in sides(data) for name, _, kind in side if kind == "float16"}
 

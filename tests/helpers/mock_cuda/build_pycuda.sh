@@ -24,7 +24,8 @@ if [ ! -e "$stubs/libcuda.so" ]; then
     cc -shared -fPIC -Wl,-soname,libcuda.so.1 -o "$stubs/libcuda.so" "$here/libcuda.c" -ldl
 fi
 
-(cd "$work" && "$python" -m pip download --quiet --no-deps --no-binary :all: --no-build-isolation pycuda==2026.1 &&
+# What builds it (setuptools, wheel, numpy) pip brings into a place of its own: a fresh environment has none of them.
+(cd "$work" && "$python" -m pip download --quiet --no-deps --no-binary pycuda pycuda==2026.1 &&
     tar xf pycuda-*.tar.gz && mv pycuda-*/ source)
 cat > "$work/source/siteconf.py" <<EOF
 USE_SHIPPED_BOOST = True

@@ -45,7 +45,7 @@ def main() -> None:
     cuda = open_cuda(sys.argv[1])
     assert cuda.device.name == "Mock GPU" and cuda.device.capability == (8, 7), cuda.device
     opened = plans.Plans(find_tensorrt(), cuda, PlanCache(), lambda text: None, "net")
-    engine = TensorRtEngine([net.onnx], opened, "fp32", False, frozenset(), Options())
+    engine = TensorRtEngine([net.onnx], opened, "fp16", False, frozenset(), Options())
     session = Session(engine, net.manifest)
     frames = net.frames(100)
     stream(session, frames[:30])

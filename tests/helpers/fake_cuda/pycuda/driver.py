@@ -10,7 +10,8 @@ import numpy as np
 from gpu import GPU, MEMORY, OUT_OF_MEMORY, Fault
 
 if "EDGECO_FAKE_NO_DRIVER" in os.environ:
-    raise ImportError("libcuda.so.1: cannot open shared object file: No such file or directory")
+    # As the loader of the compiled module says it.
+    raise ImportError("libcuda.so.1: cannot open shared object file: No such file or directory", name="pycuda._driver")
 
 
 class Error(Exception):
@@ -62,7 +63,7 @@ class Context:
     @staticmethod
     def synchronize() -> None:
         _raised(GPU.current)
-        for stream in list(GPU.streams):
+        for stream in (1, *GPU.streams):
             _raised(GPU.synchronize, stream)
 
 

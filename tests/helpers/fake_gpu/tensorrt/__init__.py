@@ -155,10 +155,13 @@ class IBuilderConfig(_Gated):
     def clear_flag(self, flag: Any) -> None:
         self._flags.discard(flag.name)
 
-    def create_timing_cache(self, data: bytes) -> ITimingCache:
-        return ITimingCache(data)
+    def create_timing_cache(self, data: bytes) -> ITimingCache | None:
+        return ITimingCache(data) if data in (b"", b"of another GPU") or data.startswith(b"t") else None
 
     def set_timing_cache(self, cache: ITimingCache, ignore_mismatch: bool) -> bool:
+        assert isinstance(cache, ITimingCache)
+        if cache._data == b"of another GPU" and not ignore_mismatch:
+            return False
         self._cache = cache
         return True
 
@@ -208,6 +211,8 @@ def _unbuildable(network: INetworkDefinition, config: IBuilderConfig) -> str | N
     typed = _model.typed_half(network._onnx)
     if any(tensor.name not in typed for tensor in half) and (network._strong or "FP16" not in config._flags):
         return "half inputs and outputs need the FP16 builder flag of a weakly typed network"
+    if not network._strong and "FP16" not in config._flags and (typed or _model.halves(network._onnx)):
+        return "FP16 in a weakly typed network needs the FP16 builder flag"
     return None
 
 
@@ -250,6 +255,9 @@ class ICudaEngine(_Gated):
     def get_tensor_shape(self, name: str) -> tuple[int, ...]:
         return self._program.shapes[name]
 
+    def get_tensor_dtype(self, name: str) -> Any:
+        return getattr(DataType, _DTYPES[self._program.stored(name).name])  # noqa: F821
+
     def create_execution_context(self, *strategy: Any) -> IExecutionContext:
         GPU.current()
         return IExecutionContext(self._program, self._logger)
@@ -269,6 +277,7 @@ class EngineInspector(_Gated):
 class IExecutionContext(_Gated):
     def __init__(self, program: _model.Program, logger: ILogger) -> None:
         self._program, self._logger, self._addresses = program, logger, dict[str, int]()
+        self._ran = False
 
     def set_tensor_address(self, name: str, address: int) -> bool:
         if address % ALIGNMENT or name not in self._program.shapes:
@@ -283,10 +292,17 @@ class IExecutionContext(_Gated):
         if reason is not None:
             self._logger.log(1, reason)  # type: ignore[attr-defined]
             return False
+        if GPU.recording(stream) and not self._ran:
+            self._logger.log(1, "the first run prepares what cannot be recorded")  # type: ignore[attr-defined]
+            return False
         addresses = dict(self._addresses)
         GPU.log.append("enqueue")
-        GPU.enqueue(stream, lambda: self._program.run(addresses, GPU))
+        GPU.enqueue(stream, lambda: self._run(addresses))
         return True
+
+    def _run(self, addresses: dict[str, int]) -> None:
+        self._program.run(addresses, GPU)
+        self._ran = True
 
 
 for _name in [name for name in globals() if name in ("IProgressMonitor",) and name not in _facts["names"]]:

@@ -1,0 +1,104 @@
+"""Where an interrupted calibration stood: one file, replaced whole, from which it goes on to the same bits."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from edgeco.calibration.observer import Observer
+from edgeco.errors import CalibrationError
+from edgeco.files import replace_file
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclass
+class Position:
+    """Where a rollout stands.
+
+    Attributes:
+        task: what is being done, by a digest of the network, the recordings and the options.
+        stream, frame: the frame that comes next.
+        frames: taken so far, of all streams.
+        digest: of the streams that were read to their end, hex.
+        seen: of the frames of the present one, hex.
+        steps: of the present stream since its last reset.
+    """
+
+    task: str
+    stream: int = 0
+    frame: int = 0
+    frames: int = 0
+    digest: str = ""
+    seen: str = ""
+    steps: int = 0
+
+
+class Checkpoint:
+    """A file that is written every so many seconds, and when the work is interrupted.
+
+    Args:
+        path: the file; beside the result, say.
+        seconds: least time between two writes.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], seconds: float = 20.0) -> None:
+        self.path = Path(path)
+        self._seconds = seconds
+        self._last = time.monotonic()
+
+    @property
+    def due(self) -> bool:
+        """Whether the last write was long ago."""
+        return time.monotonic() - self._last >= self._seconds
+
+    def write(self, position: Position, observers: Sequence[Observer], past: Mapping[str, Array]) -> None:
+        """Keep where the work stands. Raises WriteError."""
+        tensors = {
+            "numbers": np.array([observer.numbers() for observer in observers]),
+            "bins": np.stack([observer.bins for observer in observers]),
+        }
+        tensors |= {f"past.{name}": np.ascontiguousarray(array) for name, array in past.items()}
+        with replace_file(self.path) as handle:
+            handle.write(save(tensors, {"position": json.dumps(asdict(position))}))
+        self._last = time.monotonic()
+
+    def read(self, task: str) -> tuple[Position, list[Observer], dict[str, Array]] | None:
+        """Where the work stood; None where there is nothing to go on from.
+
+        Raises:
+            CalibrationError: the file is of other work, or damaged.
+        """
+        if not self.path.exists():
+            return None
+        try:
+            with safe_open(self.path, framework="numpy") as file:
+                position = Position(**json.loads(file.metadata()["position"]))
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (it is no mapping)
+            numbers, bins = tensors.pop("numbers"), tensors.pop("bins")
+            observers = [Observer.resume(n, b) for n, b in zip(numbers, bins, strict=True)]
+        except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+            raise CalibrationError(
+                f"{self.path} is no interrupted calibration ({error}); remove it to begin anew."
+            ) from error
+        if position.task != task:
+            raise CalibrationError(
+                f"{self.path} is of an interrupted calibration of another network, other recordings or other options; "
+                "give those again to go on with it, or remove the file to begin anew."
+            )
+        return position, observers, {name.removeprefix("past."): array for name, array in tensors.items()}
+
+    def remove(self) -> None:
+        """The work is done, and its result written."""
+        with suppress(OSError):
+            self.path.unlink()

@@ -1,0 +1,72 @@
+"""``calibrate``: ranges for INT8 and FP16 from real streams."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from edgeco.cli.options import BUNDLE, JSON
+from edgeco.command import Command
+
+_METHODS = ("max", "entropy", "percentile", "mse")
+
+
+@click.command(cls=Command)
+@BUNDLE
+@click.option("--source", "sources", multiple=True, metavar="SOURCE", help="What to calibrate on; repeatable.")
+@click.option("--ranges", type=click.Path(path_type=Path), help="Take ranges found before, of this network only.")
+@click.option("-o", "--out", type=click.Path(path_type=Path), help="The bundle to write, or a .json file.  [BUNDLE]")
+@click.option("--method", type=click.Choice(_METHODS), default="max", show_default=True, help="How a range is chosen.")
+@click.option("--percentile", type=float, default=99.99, show_default=True, help="Share kept by that method.")
+@click.option("--streams", type=click.IntRange(min=1), help="Most recordings, of every class in proportion.  [all]")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of their choice.")
+@click.option("--frames", type=click.IntRange(min=1), help="Most frames of each.  [all]")
+@click.option("--seconds", type=float, help="Most seconds of each.  [all; of a camera 30]")
+@click.option("--precision", "precisions", multiple=True, type=click.Choice(["fp16", "int8"]), help="Forms to write.")
+@click.option("--keep-float", "kept", multiple=True, metavar="NAME", help="A layer that INT8 leaves alone; repeatable.")
+@click.option("--reset", type=click.IntRange(min=1), help="Frames after which the device resets a stream.  [never]")
+@click.option("--fps", type=float, help="Rate the network is held to; the bundle's unless given; 0 is every frame.")
+@click.option("--pre", metavar="MODULE:NAME", help="Makes of a frame what the network takes: a pose estimator, say.")
+@click.option("--threads", type=click.IntRange(min=1), help="Processor threads; the physical cores.")
+@JSON
+def calibrate(
+    bundle: Path,
+    sources: tuple[str, ...],
+    ranges: Path | None,
+    out: Path | None,
+    pre: str | None,
+    precisions: tuple[str, ...],
+    kept: tuple[str, ...],
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Find the ranges of all tensors and histories of BUNDLE over real streams.
+
+    SOURCE is what 'edgeco run' takes, a folder of recordings (one per class, if any), or a file of cases (.npz, .ts).
+    Each recording is a stream from reset, read, paced and prepared as on the device. Ctrl-C keeps what was seen; the
+    same command goes on from there. Without -o the bundle itself is written anew: with the ranges, with what
+    --precision asks for, and with the INT8 forms that it had, made again from the new ranges.
+    """
+    from edgeco.command import need_build_side, refuse_overwriting, stop_on_signal
+    from edgeco.show.calibration import calibration_progress, show_calibrated
+    from edgeco.show.console import console, print_json
+
+    if bool(sources) == (ranges is not None):
+        raise click.UsageError("Give --source, as often as you like, or --ranges: what is to be calibrated on.")
+    need_build_side("onnx")
+    from edgeco.calibration.calibrating import Plan, Watch, calibrate_bundle
+    from edgeco.calibration.ranges import load_ranges
+    from edgeco.runtime.pre import load_pre
+
+    refuse_overwriting(out, ranges, *sources, None if pre is None else pre.rpartition(":")[0])
+    prepare = None if pre is None else load_pre(pre)
+    plan = Plan(tuple(sources), pre=prepare, **options) if ranges is None else load_ranges(ranges)
+    with calibration_progress(console(stderr=True)) as progress, stop_on_signal() as stop:
+        watch = Watch(progress.of_frames, progress.of_stages, stop)
+        report = calibrate_bundle(bundle, plan, out, watch, precision=precisions, keep_float=kept)
+    if as_json:
+        print_json(report.to_json())
+    else:
+        show_calibrated(report, console())

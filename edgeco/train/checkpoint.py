@@ -1,0 +1,40 @@
+"""Checkpoints: whole files or none, read without running code from them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from edgeco.errors import SpecError
+from edgeco.files import replace_file
+
+_MEMBERS = {"net", "optimiser", "scaler", "average", "best", "step"}
+
+
+def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
+    """Write a training's state; a reader finds the old file or the whole new one.
+
+    Raises:
+        WriteError: the file cannot be written.
+    """
+    with replace_file(path) as file:
+        torch.save(state, file)
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """The state that ``write_checkpoint`` wrote, on the processor.
+
+    Raises:
+        SpecError: it cannot be read, or is none.
+    """
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise SpecError(
+            f"The checkpoint {path} cannot be read ({type(error).__name__}); remove it to start anew."
+        ) from error
+    if not isinstance(state, dict) or set(state) != _MEMBERS:
+        raise SpecError(f"{path} is no checkpoint of a training; remove it to start anew.")
+    return state
