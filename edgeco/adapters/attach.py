@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from torch import nn
 from torch.nn.utils import parametrize
 
-from edgeco.adapters.choose import Weight, all_weights, chosen, deltas, make_delta, make_prototypes, original
+from edgeco.adapters.choose import Weight, all_weights, chain, chosen, deltas, make_delta, make_prototypes, original
 from edgeco.adapters.delta import Delta, fused
 from edgeco.adapters.naming import accept_base, forget_base
 from edgeco.adapters.spec import AdapterSpec
@@ -74,13 +74,12 @@ def put(weight: Weight, more: Sequence[Delta]) -> None:
     _own_class(weight.owner)
     for delta in more:
         parametrize.register_parametrization(weight.owner, weight.attribute, delta)
-    plist = weight.owner.parametrizations[weight.attribute]  # type: ignore[union-attr,index]
-    plist.train(weight.owner.training)  # type: ignore[union-attr]
+    chain(weight.owner, weight.attribute).train(weight.owner.training)
     accept_base(weight.owner)
 
 
 def _own_class(module: nn.Module) -> None:
-    """PyTorch makes a class for a parametrised module, which copies of it share: a change to one must not reach others."""
+    """Give a parametrised module a class of its own: PyTorch's is shared by its copies, which must stay as they are."""
     if parametrize.is_parametrized(module):
         shared = type(module)
         module.__class__ = type(shared.__name__, shared.__bases__, dict(shared.__dict__))

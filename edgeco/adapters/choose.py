@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -52,17 +53,23 @@ class Weight:
 def original(module: nn.Module, attribute: str) -> Tensor:
     """The tensor behind an attribute that may be parametrised."""
     if parametrize.is_parametrized(module, attribute):
-        return module.parametrizations[attribute].original  # type: ignore[union-attr,index,return-value]
+        behind: Tensor = chain(module, attribute).original
+        return behind
     found = module._parameters[attribute]
     assert found is not None
     return found
+
+
+def chain(module: nn.Module, attribute: str) -> parametrize.ParametrizationList:
+    """What a parametrised attribute is computed by."""
+    return cast(parametrize.ParametrizationList, cast(nn.ModuleDict, module.parametrizations)[attribute])
 
 
 def deltas(module: nn.Module, attribute: str) -> list[Delta]:
     """The adapters on a weight, in the order in which they are added."""
     if not parametrize.is_parametrized(module, attribute):
         return []
-    return [d for d in module.parametrizations[attribute] if isinstance(d, Delta)]  # type: ignore[union-attr,index]
+    return [d for d in chain(module, attribute) if isinstance(d, Delta)]
 
 
 def all_weights(net: nn.Module) -> Iterator[Weight]:
@@ -72,7 +79,7 @@ def all_weights(net: nn.Module) -> Iterator[Weight]:
             continue
         own = [name for name, p in module._parameters.items() if p is not None and p.ndim >= 2]
         if parametrize.is_parametrized(module):
-            own += list(module.parametrizations)  # type: ignore[arg-type]
+            own += list(module.parametrizations)
         for attribute in own:
             yield Weight(f"{module_name}.{attribute}".lstrip("."), module_name, attribute, module)
 
@@ -128,8 +135,8 @@ def _refusal(weight: Weight, kind: Kind) -> str | None:
     if isinstance(weight.owner, nn.RNNBase):
         return "is of a recurrent layer, which reads its weights past any parametrisation"
     if parametrize.is_parametrized(weight.owner, weight.attribute):
-        plain = weight.owner.parametrizations[weight.attribute]  # type: ignore[union-attr,index]
-        if len(deltas(weight.owner, weight.attribute)) < len(plain):  # type: ignore[arg-type]
+        plain = chain(weight.owner, weight.attribute)
+        if len(deltas(weight.owner, weight.attribute)) < len(plain):
             return "is parametrised already; make it plain by torch.nn.utils.parametrize.remove_parametrizations"
     if nn.parameter.is_lazy(weight.tensor):
         return "has no size yet; run the network once"

@@ -1,7 +1,7 @@
 """Learned changes of a weight, W' = W + scale * delta: low rank, direct, and of shared blocks.
 
-All are fusible: what runs is an ordinary layer whose weight is W'. Each is exactly zero when it is made, so that attaching
-one changes no answer. Sizes are read off the tensors at every call, so that pruning may slice them like any others.
+All are fusible: what runs is an ordinary layer whose weight is W'. Each is exactly zero when it is made, so that
+attaching one changes no answer. Sizes are read off the tensors at every call, so that pruning may slice them.
 
 Sources: low rank, LoRA (Hu et al., arXiv:2106.09685), over a whole kernel or, as SPLoRA and SPPaRA (Hedegaard et al.,
 arXiv:2211.10155), at its centre tap; blocks, SPLoPA of the same paper.
@@ -121,7 +121,7 @@ class Prototypes(nn.Module):
 
 
 class Blocks(Delta):
-    """delta = the sum over k of P_k (x) B_k A_k: every block of a matrix mixes the same prototypes by numbers of its own.
+    """delta = the sum over k of P_k (x) B_k A_k: every block of a matrix mixes the same prototypes, by its own numbers.
 
     P is (count, blocks down, blocks across); what the last blocks hold beyond the matrix is cut off.
     """

@@ -1,8 +1,8 @@
 """How names in an adapted network's state dict follow from the base's, in both directions.
 
-A weight ``layer.weight`` of the base is ``layer.parametrizations.weight.original`` once it has adapters, and the tensors
-of its n-th adapter are ``layer.parametrizations.weight.n.…``; every other name stays. `base_state` gives the base's
-names back, and an adapted network loads a base's state dict, strictly, under those: its adapters stay as they are.
+A weight ``layer.weight`` of the base is ``layer.parametrizations.weight.original`` once it has adapters, and the
+tensors of its n-th adapter are ``layer.parametrizations.weight.n.…``; every other name stays. `base_state` gives the
+base's names back, and an adapted network loads a base's state dict, strictly, under those: its adapters stay.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def base_state(net: nn.Module) -> dict[str, Tensor]:
         f"{name}.parametrizations.{attribute}.".lstrip(".")
         for name, module in net.named_modules(remove_duplicate=False)
         if parametrize.is_parametrized(module)
-        for attribute, chain in module.parametrizations.items()  # type: ignore[union-attr,operator]
+        for attribute, chain in module.parametrizations.items()
         if any(isinstance(delta, Delta) for delta in chain)
     }
     found = {}

@@ -1,9 +1,9 @@
 """Task packs: all that a task adds to a shared base network, in one safetensors file.
 
 Tensors are ``adapter/<weight>/<n>/<tensor>`` (a, b, d, p), ``prototypes/<tensor>`` (the blocks that all adapters of a
-network mix) and ``value/<name>`` (norms and their statistics, biases, the head); names are the base's own. What they mean
-is JSON in the file's metadata (`PackInfo`), with the hash of the base, on which alone a pack is applied. `docs/adapters.md`
-has the format.
+network mix) and ``value/<name>`` (norms and their statistics, biases, the head); names are the base's own. What they
+mean is JSON in the file's metadata (`PackInfo`), with the hash of the base, on which alone a pack is applied.
+`docs/adapters.md` has the format.
 """
 
 from __future__ import annotations
@@ -24,11 +24,13 @@ from edgeco.adapters.attach import adapted_weights, detach, fuse, put
 from edgeco.adapters.choose import Weight, all_weights, deltas
 from edgeco.adapters.delta import Blocks, Delta, Direct, LowRank, Prototypes
 from edgeco.adapters.head import outputs_of, resize_head
-from edgeco.adapters.naming import base_state, state_hash
+from edgeco.adapters.naming import state_hash
+from edgeco.adapters.plans import mask_bits, plan_of_base, pruned
 from edgeco.adapters.spec import AdapterSpec
 from edgeco.adapters.task import Group, Learned, Task, task_of
 from edgeco.errors import EdgecoError, PackError
 from edgeco.files import replace_file
+from edgeco.prune.plan import PruningPlan
 
 FORMAT = 1
 _KEY = "edgeco.pack"
@@ -236,7 +238,7 @@ def make_pack(
     *,
     name: str = "task",
     labels: tuple[str, ...] | None = None,
-    plan: dict[str, Any] | None = None,
+    plan: PruningPlan | None = None,
     notes: dict[str, Any] | None = None,
 ) -> TaskPack:
     """The pack of a trained task, proved: applied to the base it gives the network, bit for bit.
@@ -245,7 +247,7 @@ def make_pack(
         net: the adapted network.
         task: what `attach` returned for it.
         base: the base as it was before, channels that the task does not keep included.
-        plan: which channels it keeps, if not all.
+        plan: the pruning of the adapted network from its first state on, if it was pruned.
 
     Raises:
         PackError: the network differs from the base in more than the task may change.
@@ -268,9 +270,10 @@ def make_pack(
     head = None
     if task.head is not None:
         head = HeadInfo(name=task.head, outputs=outputs_of(net.get_submodule(task.head)))
+    kept = None if plan is None else msgspec.to_builtins(plan_of_base(plan, base))
     info = PackInfo(
         format=FORMAT, base=state_hash(base.state_dict()), name=name, spec=task.spec, adapters=adapters,
-        values=task.values, head=head, plan=plan, labels=labels, notes=notes or {},
+        values=task.values, head=head, plan=kept, labels=labels, notes=notes or {},
     )  # fmt: skip
     pack = TaskPack(info, {key: value.detach().cpu().clone() for key, value in tensors.items()})
     _prove(pack, net, base)
@@ -372,20 +375,10 @@ def _restore(net: nn.Module, base: nn.Module) -> None:
                 setattr(net.get_submodule(name), attribute, getattr(module, attribute))
 
 
-def mask_bits(plan: dict[str, Any] | None) -> int:
-    """Bits that say which channels are kept: one for each that the plan speaks of."""
-    return 0 if plan is None else int(plan.get("channels", 0))
-
-
-def pruned(net: nn.Module, plan: dict[str, Any]) -> nn.Module:
-    """The network without the channels that a plan removes."""
-    raise PackError("This task pack keeps some channels of its base, and edgeco.prune is not installed.")
-
-
 def fused_network(net: nn.Module, path: str | os.PathLike[str]) -> tuple[nn.Module, TaskPack]:
     """A base with a task pack folded into its weights, for the build; and the pack."""
     pack = read_pack(path)
     return pack.fuse(net), pack
 
 
-__all__ = ["PackInfo", "TaskPack", "base_state", "fused_network", "make_pack", "read_pack"]
+__all__ = ["PackInfo", "TaskPack", "fused_network", "make_pack", "read_pack"]

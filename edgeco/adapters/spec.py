@@ -21,7 +21,7 @@ Kind = Literal["low-rank", "splora", "sppara", "splopa", "axis", "taps", "full",
 - ``full``: a change of every number, as fine-tuning does;
 - ``none``: nothing, so that norms and head are all that is learned.
 
-The first, second and fifth take ``taps`` for depthwise kernels, and ``splora`` the centre tap of each channel: a product
+For depthwise kernels ``low-rank`` and ``axis`` take ``taps``, and ``splora`` the centre tap of each channel: a product
 of two factors has more numbers there than the kernel itself.
 """
 
@@ -33,10 +33,10 @@ class AdapterSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
 
     Attributes:
         kind: see `Kind`.
-        rank: of the factors, at least 1; a fraction below 1 is one of the weight's own rank. Never above the weight's own.
+        rank: of the factors, at least 1 and at most the weight's own; below 1, a fraction of the weight's own.
         alpha: the change is scaled by alpha / rank; None stands for the rank, for a scale of 1.
-        modules: patterns (regular expressions) of which one must match the whole name of a module or of a weight; none for
-            all convolutions, linear layers and attention but the head.
+        modules: patterns (regular expressions) of which one must match the whole name of a module or of a weight; none
+            for all convolutions, linear layers and attention but the head.
         exclude: patterns of what is left alone, likewise.
         norms: whether norms are the task's own: gamma, beta, and the statistics of batch norms.
         biases: whether biases of adapted layers are learned.
@@ -64,7 +64,9 @@ class AdapterSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
             try:
                 re.compile(pattern)
             except re.error as error:
-                raise SpecError(f"{pattern!r} is not a regular expression ({error}); write '.*' for any text.") from error
+                raise SpecError(
+                    f"{pattern!r} is not a regular expression ({error}); write '.*' for any text."
+                ) from error
 
 
 def make_adapter_spec(fields: dict[str, object]) -> AdapterSpec:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -95,8 +95,8 @@ def task_of(net: nn.Module, spec: AdapterSpec, head: str | None, skipped: dict[s
     values: dict[str, Group] = {}
     for name, module in net.named_modules():
         if isinstance(module, NORMS) and spec.norms:
-            values |= {name_: "norm" for name_ in _own(name, module._parameters)}
-            values |= {name_: "statistics" for name_ in _own(name, module._buffers)}
+            values |= dict.fromkeys(_own(name, module._parameters), "norm")
+            values |= dict.fromkeys(_own(name, module._buffers), "statistics")
     for weight in adapted if spec.biases else ():
         for attribute in ("bias", "in_proj_bias"):
             if weight.owner._parameters.get(attribute) is not None:
@@ -108,6 +108,6 @@ def task_of(net: nn.Module, spec: AdapterSpec, head: str | None, skipped: dict[s
     return Task(spec, tuple(w.name for w in adapted), values, head, skipped or {})
 
 
-def _own(name: str, tensors: dict[str, Tensor | None]) -> list[str]:
+def _own(name: str, tensors: Mapping[str, Tensor | None]) -> list[str]:
     kept = [k for k, v in tensors.items() if v is not None and k != "num_batches_tracked"]
     return [f"{name}.{k}".lstrip(".") for k in kept]

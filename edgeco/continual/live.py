@@ -134,8 +134,8 @@ def refuse_decided(decided: Iterable[str], trained: Iterable[str]) -> None:
     both = sorted(set(decided) & set(trained))
     if both:
         raise ConversionError(
-            f"How {both[0]!r} is streamed depends on its numbers, so that it cannot be trained in the stream; freeze it "
-            "(requires_grad_(False)), or train on clips."
+            f"How {both[0]!r} is streamed depends on its numbers, so that it cannot be trained in the stream; "
+            "freeze it (requires_grad_(False)), or train on clips."
         )
 
 

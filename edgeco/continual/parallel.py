@@ -51,13 +51,13 @@ class Parallel:
         self.frames = {by_name[name]: number for name, number in inputs.items()}
         self.reads: dict[fx.Node, _Read] = {}
         for number, history in enumerate(step.histories):
-            ages = [(age,) for age in history.ages] or [tuple(range(history.depth, 0, -1))]
+            ages: list[tuple[int, ...]] = [(age,) for age in history.ages] or [tuple(range(history.depth, 0, -1))]
             for name, own in zip(history.inputs, ages, strict=True):
                 if name in by_name:
                     self.reads[by_name[name]] = _Read(number, own, not history.ages)
         self.needed = self._needed()
         self.groups = components([n for n in nodes if n in self.needed], self._before)
-        self.rows = _row_axes(step, {**{n: None for n in self.frames}, **self.reads})
+        self.rows = _row_axes(step, {**dict.fromkeys(self.frames), **self.reads})
 
     def _before(self, node: fx.Node) -> Sequence[fx.Node]:
         """Nodes that must be known first."""
@@ -133,7 +133,7 @@ class _Run:
             return self.weights[str(node.target)]
         if takes_turns(node):
             return self.values[taken(node, r), r]
-        args, kwargs = fx.node.map_arg((node.args, node.kwargs), lambda n: self.values[n, r])  # type: ignore[misc,arg-type]
+        args, kwargs = fx.node.map_arg((node.args, node.kwargs), lambda n: self.values[n, r])
         return node.target(*args, **kwargs)  # type: ignore[operator]
 
     def _frames(self, number: int, r: int) -> Tensor:
@@ -150,9 +150,7 @@ class _Run:
         history = self.form.step.histories[read.history]
         elements = self.elements_of(read.history)
         steps = range(r, self.steps, self.form.length)
-        parts = [
-            _chosen(elements, [place(history, step, age) for step in steps], history.border) for age in read.ages
-        ]
+        parts = [_chosen(elements, [place(history, step, age) for step in steps], history.border) for age in read.ages]
         if not read.whole:
             return parts[0].flatten(0, 1)
         return torch.stack(parts).flatten(1, 2)
@@ -179,9 +177,7 @@ class _Run:
         if not remainders:
             return None
         axis = form.rows[node]
-        parts = [
-            self.values[node, r].unflatten(axis, (self.count(r), -1)).movedim(axis, 0) for r in remainders
-        ]
+        parts = [self.values[node, r].unflatten(axis, (self.count(r), -1)).movedim(axis, 0) for r in remainders]
         whole = _interleaved(parts)
         steps = range(time.phase, self.steps, time.rate)
         first = next((i for i, step in enumerate(steps) if step >= max(time.starts_at, form.lead)), len(steps))
@@ -222,8 +218,8 @@ class _Cycle:
             return self._read(self.form.reads[node], step)
         if takes_turns(node):
             return self._of(taken(node, r), r, turn)
-        args, kwargs = fx.node.map_arg(  # type: ignore[misc]
-            (node.args, node.kwargs),  # type: ignore[arg-type]
+        args, kwargs = fx.node.map_arg(
+            (node.args, node.kwargs),
             lambda n: self._of(n, r, turn),
         )
         return node.target(*args, **kwargs)  # type: ignore[operator]
@@ -316,7 +312,7 @@ class _Shapes(fx.Interpreter):
         self.found: dict[fx.Node, tuple[int, ...]] = {}
         items = {item.name: item for item in step.clip.inputs}
         arguments = []
-        for node in self.module.graph.nodes:
+        for node in step.module.graph.nodes:
             if node.op != "placeholder":
                 continue
             read = given[node]
@@ -340,5 +336,3 @@ class _Shapes(fx.Interpreter):
 
     def get_attr(self, target: Any, args: Any, kwargs: Any) -> Any:
         return super().get_attr(target, args, kwargs).to("meta")
-
-

@@ -28,8 +28,8 @@ TOLERANCE = 1e-4
 class StreamForm(nn.Module):
     """A clip network as its stream computes it: recordings in, the answers of all their steps out.
 
-    ``forward(recording)`` gives what ``StepProgram.forward_steps`` gives from reset, and gradients for the parameters of
-    ``network``, which is the network itself and no copy: adapt it, freeze parts of it, and train. Dropout is off and
+    ``forward(recording)`` gives what ``StepProgram.forward_steps`` gives from reset, and gradients for the parameters
+    of ``network``, which is the network itself and no copy: adapt it, freeze parts of it, and train. Dropout is off and
     batch norms use their stored statistics, as in the stream; gammas and betas learn. Elements of all steps are
     computed at once and each only once; the memory this takes grows with the recording.
 
@@ -67,7 +67,7 @@ class StreamForm(nn.Module):
         if start not in ("zeros", "replicate"):
             raise SpecError(f'start is {start!r}; give "zeros" or "replicate".')
         traced = trace_network(net, clip, time_dim)
-        watch = Watch({source: traced.tensors[name] for name, source in traced.names.items() if name in traced.tensors})
+        watch = Watch({own: traced.tensors[name] for name, own in traced.names.items() if own in _tensors(net)})
         with watch:
             step = convert_graph(traced, window=window, exact=exact_mode(exact))
         refuse_decided(watch.decided, (name for name, p in net.named_parameters() if p.requires_grad))
@@ -85,8 +85,7 @@ class StreamForm(nn.Module):
             frames: recordings as the clip network takes them, of any length.
         """
         clips = self.program[0]._frames(frames, {}, whole=True)
-        named = {**dict(self.network.named_parameters(remove_duplicate=False)), **dict(self.network.named_buffers())}
-        made = self.parallel.run(self.weights(named), clips)
+        made = self.parallel.run(self.weights(_tensors(self.network)), clips)
         stacked = [_stacked(answer, value) for answer, value in zip(self.answers, made, strict=True)]
         return pytree.tree_unflatten(stacked, self._spec)
 
@@ -130,6 +129,12 @@ class StreamForm(nn.Module):
                 raise CheckFailed(
                     f"The streamed form differs from the steps by {difference:.2g}; please report this network."
                 )
+
+
+def _tensors(net: nn.Module) -> dict[str, Tensor]:
+    """Parameters and buffers under all their names."""
+    buffers = dict(net.named_buffers(remove_duplicate=False))
+    return {**dict(net.named_parameters(remove_duplicate=False)), **buffers}
 
 
 def _recording(item: ClipInput, steps: int, generator: torch.Generator) -> Tensor:

@@ -53,7 +53,7 @@ class RunOptions:
     top: int = 5
     engine: str = "auto"
     threads: int | None = None
-    precision: Literal["fp32", "fp16"] | None = None
+    precision: Literal["fp32", "fp16", "int8"] | None = None
     affinity: str | None = None
     preview: int | None = None
     preview_host: str = "127.0.0.1"

@@ -347,10 +347,7 @@ def test_parameters_that_a_module_uses_by_itself_are_adapted_by_name() -> None:
 @pytest.mark.parametrize("kind", LEARNED)
 def test_learned_parameters_are_counted_exactly(kind: Kind) -> None:
     net = Mixed()
-    if kind in ("taps", "splopa"):
-        modules = ("depth",) if kind == "taps" else ("attention.*",)
-    else:
-        modules = ()
+    modules = {"taps": ("depth",), "splopa": ("attention.*",)}.get(kind, ())
     task = attach(net, AdapterSpec(kind=kind, rank=2, modules=modules, blocks=(4, 4), prototypes=6), head="head")
     learned = task.freeze(net)
     counted = task.count(net, mask_bits=20)

@@ -175,7 +175,9 @@ def test_a_file_that_is_no_pack_is_refused(tmp_path: Path) -> None:
         read_pack(tmp_path / "pickle")
 
 
-@pytest.mark.parametrize("name", ["adapter/stem.weight/0/a", "adapter/attention.in_proj_weight/0/b", "value/head.weight"])
+@pytest.mark.parametrize(
+    "name", ["adapter/stem.weight/0/a", "adapter/attention.in_proj_weight/0/b", "value/head.weight"]
+)
 def test_tensors_of_another_shape_or_type_are_refused(written: tuple[Path, nn.Module], name: str) -> None:
     path, base = written
     pack = read_pack(path)

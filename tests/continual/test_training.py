@@ -187,7 +187,7 @@ def test_gradients_are_those_of_the_steps(name: str) -> None:
 @pytest.mark.parametrize("name", ["x3d", "st-gcn", "attention"])
 def test_gradients_say_what_another_conversion_answers(name: str) -> None:
     """Along a random direction, against the answers of networks converted anew: an oracle without this form."""
-    make, clip, time_dim = NETWORKS[name]
+    _, clip, time_dim = NETWORKS[name]
     form, x = made(name)
     x = x[:1].narrow(time_dim, 0, min(x.shape[time_dim], 2 * form.receptive_field))
     weigh = torch.randn_like(form(x))
@@ -211,7 +211,9 @@ def test_gradients_say_what_another_conversion_answers(name: str) -> None:
 
 def test_a_long_recording_is_what_the_clip_network_sees_in_its_middle() -> None:
     """Where no padding is in reach, stream and clip network agree; the strongest oracle, here for the form."""
-    net = randomise_norms(nn.Sequential(nn.Conv1d(3, 4, 5, padding=2), nn.BatchNorm1d(4), nn.Conv1d(4, 4, 3, padding=1)))
+    net = randomise_norms(
+        nn.Sequential(nn.Conv1d(3, 4, 5, padding=2), nn.BatchNorm1d(4), nn.Conv1d(4, 4, 3, padding=1))
+    )
     net = net.double().eval()
     form = StreamForm(net, torch.zeros(1, 3, 16, dtype=torch.float64))
     x = torch.randn(2, 3, 40, dtype=torch.float64)
