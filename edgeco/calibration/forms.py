@@ -32,8 +32,8 @@ from edgeco.calibration.placement import Placement, place
 from edgeco.errors import CalibrationError
 from edgeco.export.check import rollout
 from edgeco.export.exported import Exported
-from edgeco.export.lint import check_lint
 from edgeco.export.half import full_weights, half_graph, half_weights
+from edgeco.export.lint import check_lint
 from edgeco.export.opset17 import bytes_cast_first, opset17
 from edgeco.export.rounded import rounded_graph
 from edgeco.export.tensorrt_forms import LEAST_TOLERANCE, SPARE, Form, wide_tensors

@@ -1,4 +1,4 @@
-"""INT8 bundles on the processor and on a fake TensorRT: chosen by precision, bound to their snapshots, states in codes."""
+"""INT8 bundles on the processor and on a fake TensorRT: chosen by precision, states in codes."""
 
 from __future__ import annotations
 
@@ -76,7 +76,8 @@ def test_a_snapshot_of_another_variant_is_refused(bundle: str) -> None:
     exact, small = (edgeco.load(bundle, engine="onnxruntime", precision=p) for p in ("fp32", "int8"))  # type: ignore[arg-type]
     with exact.stream() as one, small.stream() as other, small.stream() as third:
         for frame in frames(9):
-            one.step(frame), other.step(frame)
+            one.step(frame)
+            other.step(frame)
         with pytest.raises(BundleError, match="of another variant: fp32"):
             other.restore(one.snapshot())
         third.restore(other.snapshot())
