@@ -1,7 +1,7 @@
 """FP16 and INT8 against FP32 over ten receptive fields, and what a step takes in each on this machine's processor.
 
-``python benchmarks/precision.py NETWORK … -o precision.json``. Networks without weights of their own get random
-ones, norms included; frames are those of ``EDGECO_TEST_DATA``'s recordings where pictures are wanted, else correlated noise.
+``python benchmarks/precision.py NETWORK … -o precision.json``. Networks without weights of their own get random ones,
+norms included; frames are those of ``EDGECO_TEST_DATA``'s recordings where pictures are wanted, else correlated noise.
 """
 
 from __future__ import annotations

@@ -76,7 +76,7 @@ def test_every_form_answers_nearly_as_fp32_and_drifts_no_further(network: Calibr
 
 
 def test_histories_take_a_quarter_and_start_from_their_border(network: Calibrated) -> None:
-    exported, manifest, ranges = network
+    _, manifest, ranges = network
     form = forms_of(network)[CPU]
     own = described(manifest, form)
     for before, after in zip(manifest.histories, own.histories, strict=True):
@@ -144,7 +144,7 @@ def test_both_typings_have_the_same_codes(mobile: Calibrated) -> None:
 
 
 def test_equal_channels_change_nothing_in_fp32_and_help_int8(mobile: Calibrated) -> None:
-    exported, manifest, ranges = mobile
+    exported, manifest, _ = mobile
     frames = recording_of(manifest, 60, 3)
     weights = dict(exported.weights)
     name = next(n for n, a in weights.items() if a.shape == (32, 16, 1, 1))  # channels of very unequal range
