@@ -160,7 +160,7 @@ def main() -> None:
         drift = {key: found[0] for key, found in told["drift"].items()}
         for key, one in drift.items():
             print(f"{name:14} {key:16} cosine {one['cosine']:.5f} error {one['error']:.2e} "
-                  f"mean {one['mean_error']:.2e} top-1 {one['agreement']} growth {one['growth']:.3f}")  # fmt: skip
+                  f"moving {one['moving']:.4f} mean {one['mean_error']:.2e} top-1 {one['agreement']} growth {one['growth']:.3f}")  # fmt: skip
         print(name, told["milliseconds"], told["states"], f"spread {told['spread']:.2g}", flush=True)
         options.out.write_text(json.dumps(made, indent=1))
 
