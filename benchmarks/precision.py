@@ -126,8 +126,31 @@ def study(name: str, threads: int) -> dict[str, Any]:
             told["states"] = _states(manifest, described(manifest, form))
             told["weights"] = {n: sum(a.nbytes for a in e.weights.values()) for n, (e, _) in forms.items()}
     told["drift"] = {key: [one.to_json() for one in found] for key, found in drift.items()}
+    if name == "camera-motion":
+        told["accuracy"] = accuracy({**forms, "fp16": (rounded, manifest)})
+        print("right answers", told["accuracy"])
     told["milliseconds"] = latencies(forms, 25, threads)
     return told
+
+
+def accuracy(forms: dict[str, tuple[Exported, Manifest]], cases: int = 400) -> dict[str, list[int]]:
+    """Right answers of the camera-motion network to the last frame of generated streams that it was not trained on.
+
+    Every form sees the same streams; each gives [right, of so many].
+    """
+    from edgeco.train import camera_motion as motion
+
+    generator = np.random.default_rng((77, 2**31))
+    right = dict.fromkeys(forms, 0)
+    for number in range(cases):
+        if number % 32 == 0:
+            pool = [motion.texture(generator) for _ in range(10)]
+        label = number % len(motion.LABELS)
+        stream = motion.clip(generator, pool, label, motion.FRAMES + 8)[..., None]
+        for name, (made, manifest) in forms.items():
+            answers = rollout(made.phases(), manifest, stream)[manifest.outputs[0].name]
+            right[name] += int(answers[-1].argmax() == label)
+    return {name: [count, cases] for name, count in right.items()}
 
 
 def _spread(answers: Array) -> float:
@@ -159,8 +182,9 @@ def main() -> None:
         made.append(told)
         drift = {key: found[0] for key, found in told["drift"].items()}
         for key, one in drift.items():
-            print(f"{name:14} {key:16} cosine {one['cosine']:.5f} error {one['error']:.2e} "
-                  f"moving {one['moving']:.4f} mean {one['mean_error']:.2e} top-1 {one['agreement']} growth {one['growth']:.3f}")  # fmt: skip
+            told_of = {k: one[k] for k in ("cosine", "moving", "error", "mean_error", "agreement", "growth")}
+            shown = ", ".join(f"{k} {v if v is None else format(v, '.5g')}" for k, v in told_of.items())
+            print(f"{name:14} {key:16} {shown}")
         print(name, told["milliseconds"], told["states"], f"spread {told['spread']:.2g}", flush=True)
         options.out.write_text(json.dumps(made, indent=1))
 

@@ -37,8 +37,8 @@ class Drift:
         steps: how many valid answers were compared.
         cosine: the least of any step.
         mean_cosine: over all steps.
-        moving: the cosine of what differs from the mean answer, over the whole stream: a network that answers nearly the
-            same to everything, as an untrained one does, has a high cosine whatever is done to it, but not this.
+        moving: the cosine of what differs from the mean answer, over the whole stream: a network that answers nearly
+            the same to everything, as an untrained one does, has a high cosine whatever is done to it, but not this.
         error: the greatest of any number, relative to the greatest magnitude of all answers.
         mean_error: the mean over steps of |difference| / |answer|, both Euclidean.
         agreement: the share of steps in which the greatest class is the same; None of one number alone.
