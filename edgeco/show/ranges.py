@@ -33,7 +33,10 @@ def ranges_tables(ranges: Ranges, tensors: bool = True) -> list[Table]:
     made = [_head(ranges)]
     if ranges.histories:
         made.append(_table(f"Ranges of histories ({len(ranges.histories)})", ranges.histories))
-    others = {key: found for key, found in ranges.tensors.items() if found not in ranges.histories.values()}
+    others: dict[str, TensorRange] = {}
+    for key, found in ranges.tensors.items():  # what a later graph computes like an earlier one is shown once
+        if found not in ranges.histories.values() and not ("@" in key and found in others.values()):
+            others[key] = found
     if tensors and others:
         made.append(_table(f"Ranges of tensors ({len(others)})", others))
     return made
