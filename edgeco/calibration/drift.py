@@ -109,7 +109,7 @@ def check_drift(name: str, found: Sequence[Drift], limits: Limits, floats: Mappi
             raise CheckFailed(
                 f"The form {name} drifts from FP32 over {drift.steps} answers of {drift.output!r}: {wrong}. "
                 f"{len(floats)} layers and histories are in float already; keep more so (--keep-float), let the build "
-                "choose (--sensitivity), calibrate on more data, or leave INT8 out."
+                "choose (--float-budget), calibrate on more data, or leave INT8 out."
             )
 
 

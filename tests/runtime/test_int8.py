@@ -63,14 +63,14 @@ def test_rows_and_held_rows_in_codes(bundle: str) -> None:
     model = edgeco.load(bundle, engine="onnxruntime", precision="int8")
     with model.stream() as alone, model.streams(3) as several:
         first, second = several.join(), several.join()
-        for number, frame in enumerate(frames(24)):
+        for number, frame in enumerate(frames(60)):
             several.tick({first: -frame} if number % 3 else {first: -frame, second: frame})  # the other is held
             if number % 3 == 0:
-                expected = alone.step(frame)
+                alone.step(frame)
         answer = several.tick({second: frame})[second]
         right = alone.step(frame).outputs["output"]
         np.testing.assert_allclose(answer.outputs["output"], right, atol=1e-6 * float(np.abs(right).max()))
-        assert expected.valid
+        assert answer.valid
 
 
 def test_a_snapshot_of_another_variant_is_refused(bundle: str) -> None:
