@@ -14,6 +14,7 @@ from rich.table import Table
 from edgeco.bundle import open_bundle
 from edgeco.bundle.manifest import Input
 from edgeco.show.console import count_text, facts, plain, table
+from edgeco.show.drift import drift_table, floats_table
 from edgeco.show.ranges import calibration_facts, ranges_tables
 
 if TYPE_CHECKING:
@@ -92,7 +93,10 @@ def report_tables(report: Mapping[str, Any]) -> list[Table]:
     if report.get("pinned"):
         values["clip length"] = f"pinned: {report['pinned']}"
     calibrated = [calibration_facts(report["calibration"])] if report.get("calibration") else []
-    return [facts("Conversion", values), *calibrated, _lines(report["lines"]), _layers(report["step_layers"])]
+    forms = report.get("forms") or {}
+    drifts = [drift_table(forms), floats_table(forms)] if forms else []
+    tables = [facts("Conversion", values), *calibrated, *drifts]
+    return [*tables, _lines(report["lines"]), _layers(report["step_layers"])]
 
 
 def _weights(matched: Mapping[str, Any]) -> str:
