@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import time
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +24,7 @@ from edgeco.calibration.forms import described, measured, prepare, quantised_for
 from edgeco.calibration.half_range import half_range
 from edgeco.calibration.recordings import recorded
 from edgeco.calibration.rollout import observe
-from edgeco.engines import open_engine
-from edgeco.engines.session import Session
+from edgeco.calibration.speed import step_milliseconds
 from edgeco.export.check import rollout
 from edgeco.export.exported import Exported
 from edgeco.export.onnx import export_onnx
@@ -86,22 +84,6 @@ def frames_of(manifest: Manifest, source: str, seed: int, count: int) -> Array:
     return np.clip(128 + 48 * made_up, 0, 255).astype(np.uint8)
 
 
-def latencies(forms: dict[str, tuple[Exported, Manifest]], rounds: int, threads: int) -> dict[str, float]:
-    """Median milliseconds of a step in each form, all of them in turn."""
-    sessions = {
-        name: Session(open_engine(made.phases(), engine="onnxruntime", threads=threads), manifest)
-        for name, (made, manifest) in forms.items()
-    }
-    times: dict[str, list[float]] = {name: [] for name in sessions}
-    for _ in range(rounds):
-        for name, session in sessions.items():
-            for _ in range(4):
-                start = time.perf_counter()
-                session.run()
-                times[name].append(time.perf_counter() - start)
-    return {name: 1e3 * float(np.median(taken)) for name, taken in times.items()}
-
-
 def study(name: str, threads: int) -> dict[str, Any]:
     """Everything that is told of one network."""
     exported, manifest = network(name)
@@ -129,7 +111,7 @@ def study(name: str, threads: int) -> dict[str, Any]:
     if name == "camera-motion":
         told["accuracy"] = accuracy({**forms, "fp16": (rounded, manifest)})
         print("right answers", told["accuracy"])
-    told["milliseconds"] = latencies(forms, 25, threads)
+    told["milliseconds"] = step_milliseconds(forms, 25, threads)
     return told
 
 

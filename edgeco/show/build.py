@@ -94,9 +94,21 @@ def report_tables(report: Mapping[str, Any]) -> list[Table]:
         values["clip length"] = f"pinned: {report['pinned']}"
     calibrated = [calibration_facts(report["calibration"])] if report.get("calibration") else []
     forms = report.get("forms") or {}
+    timed = next((told["milliseconds"] for told in forms.values() if told.get("milliseconds")), None)
+    if timed is not None:
+        values["INT8 on the processor that built it"] = _speed(timed)
     drifts = [drift_table(forms), floats_table(forms)] if forms else []
     tables = [facts("Conversion", values), *calibrated, *drifts]
     return [*tables, _lines(report["lines"]), _layers(report["step_layers"])]
+
+
+def _speed(timed: Mapping[str, float]) -> str:
+    """Which of two is to be run for speed: what is smaller is not always faster."""
+    exact, small = timed["fp32"], timed["int8"]
+    text = f"a step takes {small:.3g} ms, in FP32 {exact:.3g} ms"
+    if small < exact:
+        return f"{text}: {exact / small:.2f} times faster, run it with --precision int8"
+    return f"{text}: not faster, and for speed FP32 is to be run; its states are a quarter"
 
 
 def _weights(matched: Mapping[str, Any]) -> str:
