@@ -14,6 +14,7 @@ from rich.table import Table
 from edgeco.bundle import open_bundle
 from edgeco.bundle.manifest import Input
 from edgeco.show.console import bytes_text, count_text, facts, plain, table
+from edgeco.show.drift import drift_table, floats_table
 from edgeco.show.ranges import calibration_facts, ranges_tables
 
 if TYPE_CHECKING:
@@ -94,7 +95,22 @@ def report_tables(report: Mapping[str, Any]) -> list[Table]:
     if report.get("pinned"):
         values["clip length"] = f"pinned: {report['pinned']}"
     calibrated = [calibration_facts(report["calibration"])] if report.get("calibration") else []
-    return [facts("Conversion", values), *calibrated, _lines(report["lines"]), _layers(report["step_layers"])]
+    forms = report.get("forms") or {}
+    timed = next((told["milliseconds"] for told in forms.values() if told.get("milliseconds")), None)
+    if timed is not None:
+        values["INT8 on the processor that built it"] = _speed(timed)
+    drifts = [drift_table(forms), floats_table(forms)] if forms else []
+    tables = [facts("Conversion", values), *calibrated, *drifts]
+    return [*tables, _lines(report["lines"]), _layers(report["step_layers"])]
+
+
+def _speed(timed: Mapping[str, float]) -> str:
+    """Which of two is to be run for speed: what is smaller is not always faster."""
+    exact, small = timed["fp32"], timed["int8"]
+    text = f"a step takes {small:.3g} ms, in FP32 {exact:.3g} ms"
+    if small < exact:
+        return f"{text}: {exact / small:.2f} times faster, run it with --precision int8"
+    return f"{text}: not faster, and for speed FP32 is to be run; its states are a quarter"
 
 
 def _weights(matched: Mapping[str, Any]) -> str:
