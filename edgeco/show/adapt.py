@@ -85,6 +85,7 @@ def adapt_model(options: AdaptOptions) -> bool:
     pack.save(out)
     _write(out.with_suffix(".html"), page(made).encode())
     _write(out.with_suffix(".json"), _json(made))
+    checkpoint.unlink(missing_ok=True)
     if options.as_json:
         print_json(made.to_json())
     else:
