@@ -14,8 +14,9 @@ import importlib.util
 import json
 import platform
 import sys
+import traceback
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -23,7 +24,7 @@ from gpu_floor import empty_kernel
 from gpu_steps import check, layers_of, runner_time, time_stacked, time_steps, without_graphs
 
 import edgeco
-from edgeco.bundle import open_bundle
+from edgeco.bundle import Bundle, open_bundle
 from edgeco.engines.cuda import open_cuda
 from edgeco.engines.tensorrt.api import find_tensorrt
 from edgeco.engines.tensorrt.order import Options
@@ -40,7 +41,7 @@ NETWORKS: dict[str, dict[str, Any]] = {
 }
 STEPS = 300
 ROWS = (1, 2, 4, 8, 16, 32, 64)
-PRECISIONS = ("fp32", "fp16")
+PRECISIONS: tuple[Literal["fp32", "fp16"], ...] = ("fp32", "fp16")
 VARIANTS = ("trt-fp32", "trt-fp16")
 TARGETS = {
     "floor": "an FP16 step within 1.5 times its floor",
@@ -87,26 +88,33 @@ def prove(name: str, folder: Path, rows: tuple[int, ...], tactics: tuple[str, ..
     if not path.exists():
         raise EngineError(f"{path} is not there; make it where torch is: python benchmarks/gpu_proof.py --prepare")
     bundle = open_bundle(path)
-    facts: dict[str, Any] = {"network": name, "state_bytes": bundle.manifest.costs.state_bytes}
+    facts: dict[str, Any] = {"network": name, "state_bytes": bundle.manifest.costs.state_bytes, "failed": {}}
     for precision in PRECISIONS:
         say(f"{name}, {precision}")
-        options = Options(precision=precision, tactics=tactics)  # type: ignore[arg-type]
-        model = load_bundle(bundle, engine="tensorrt", options=options, say=say)
-        times = [time_steps(model, number) for number in rows]
-        facts[precision] = {
-            "why": model.why,
-            "check": check(model),
-            "layers": layers_of(model),
-            "rows": times,
-            "without graphs": time_steps(without_graphs(model), 1)["step"],
-            "runner": runner_time(model),
-            "best frames per second": max(1e6 * t["rows"] / t["step"]["p50"] for t in times),
-        }
-        compiled = VARIANTS[1] if find_tensorrt().strong and precision == "fp16" else VARIANTS[0]
-        stacked = stacked_path(folder, name, compiled)
-        if stacked.exists():
-            facts[precision]["stacked"] = time_stacked(model, stacked.read_bytes())
+        try:
+            facts[precision] = prove_form(bundle, precision, folder, rows, tactics)
+        except Exception as error:  # a form that fails is a line of the table: what the others do is worth as much
+            traceback.print_exc()
+            facts["failed"][precision] = " ".join(f"{type(error).__name__}: {error}".split())[:300]
     return facts
+
+
+def prove_form(
+    bundle: Bundle, precision: Literal["fp32", "fp16"], folder: Path, rows: tuple[int, ...],
+    tactics: tuple[str, ...] | None,
+) -> dict[str, Any]:  # fmt: skip
+    """One precision of a network: first whether its answers are right, then what it takes."""
+    model = load_bundle(bundle, engine="tensorrt", options=Options(precision=precision, tactics=tactics), say=say)
+    found: dict[str, Any] = {"why": model.why, "check": check(model), "layers": layers_of(model)}
+    times = found["rows"] = [time_steps(model, number) for number in rows]
+    found["without graphs"] = time_steps(without_graphs(model), 1)["step"]
+    found["runner"] = runner_time(model)
+    found["best frames per second"] = max(1e6 * t["rows"] / t["step"]["p50"] for t in times)
+    compiled = VARIANTS[1] if find_tensorrt().strong and precision == "fp16" else VARIANTS[0]
+    stacked = stacked_path(folder, bundle.path.stem, compiled)
+    if stacked.exists():
+        found["stacked"] = time_stacked(model, stacked.read_bytes())
+    return found
 
 
 def peers_here() -> str | None:
@@ -125,7 +133,7 @@ def verdicts(found: list[dict[str, Any]], kernel: float | None) -> dict[str, Any
     def decide(name: str, target: str, ratio: float, met: bool) -> None:
         said[f"{name}: {TARGETS[target]}"] = {"ratio": ratio, "met": met}
 
-    for facts in found:
+    for facts in (facts for facts in found if "fp16" in facts):
         half, name = facts["fp16"], facts["network"]
         times = facts.get("peers", {}).get("times", {})
         engine, step = half["rows"][0]["engine"]["p50"], half["rows"][0]["step"]["p50"]
@@ -151,7 +159,9 @@ def show(report: dict[str, Any]) -> None:
     heads = ("difference", "step us", "plain us", "stacked us", "engine us", "floor us", "runner us", "frames/s")
     print(f"{'network':16}{'':6}" + "".join(f"{head:>12}" for head in heads))
     for facts in report["networks"]:
-        for precision in PRECISIONS:
+        for precision, reason in facts["failed"].items():
+            print(f"{facts['network']:16}{precision:6} FAILED: {reason}")
+        for precision in (precision for precision in PRECISIONS if precision in facts):
             row = facts[precision]
             first = row["rows"][0]
             figures = (
@@ -171,6 +181,13 @@ def show(report: dict[str, Any]) -> None:
         print(f"other ways to run these networks were not measured: {report['no peers']}")
     for target, verdict in report["targets"].items():
         print(f"{'met' if verdict['met'] else 'MISSED':8}{target} ({verdict['ratio']:.2f})")
+
+
+def write(report: dict[str, Any], path: Path) -> None:
+    """The JSON, with verdicts on what has been measured so far."""
+    report["targets"] = verdicts(report["networks"], report["empty kernel us"])
+    with replace_file(path) as handle:
+        handle.write(json.dumps(report, indent=1).encode())
 
 
 def options_of(arguments: list[str] | None) -> argparse.Namespace:
@@ -204,28 +221,28 @@ def main(arguments: list[str] | None = None) -> int:
         api, cuda = find_tensorrt(), open_cuda()
         kernel = empty_kernel(cuda)
         rows = (1, *(number for number in options.rows if number != 1))
-        found = [prove(name, options.bundles, rows, tactics) for name in options.networks]
         without = "as asked" if options.no_peers else peers_here()
-        if without is None:
+        found: list[dict[str, Any]] = []
+        report = {
+            "gpu": cuda.device.name, "capability": cuda.device.capability, "driver": cuda.device.driver,
+            "tensorrt": api.text, "cuda": cuda.name, "graphs": cuda.graphs is not None, "edgeco": edgeco.__version__,
+            "python": platform.python_version(), "empty kernel us": kernel, "no peers": without, "networks": found,
+        }  # fmt: skip
+        for name in options.networks:
+            found.append(prove(name, options.bundles, rows, tactics))
+            write(report, options.out)  # a machine may be taken away before the end
+        for facts in found if without is None else ():
             from gpu_peers import peers_of
 
-            for facts in found:
-                say(f"{facts['network']}, peers")
-                facts["peers"] = peers_of(facts["network"], tactics)
+            say(f"{facts['network']}, peers")
+            facts["peers"] = peers_of(facts["network"], tactics)
+            write(report, options.out)
     except EdgecoError as error:
         print(f"gpu_proof: {error}", file=sys.stderr)
         return error.exit_code
-    targets = verdicts(found, kernel)
-    report = {
-        "gpu": cuda.device.name, "capability": cuda.device.capability, "driver": cuda.device.driver,
-        "tensorrt": api.text, "cuda": cuda.name, "graphs": cuda.graphs is not None, "edgeco": edgeco.__version__,
-        "python": platform.python_version(), "empty kernel us": kernel, "networks": found, "no peers": without,
-        "targets": targets,
-    }  # fmt: skip
-    options.out.write_text(json.dumps(report, indent=1))
     show(report)
-    wrong = [f for f in found for p in PRECISIONS if not f[p]["check"]["passed"]]
-    return 1 if wrong or not all(verdict["met"] for verdict in targets.values()) else 0
+    wrong = [f for f in found for p in PRECISIONS if p not in f or not f[p]["check"]["passed"]]
+    return 1 if wrong or not all(verdict["met"] for verdict in report["targets"].values()) else 0
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """The build stage from end to end: the one place that knows the order of things.
 
 trace, fold norms and frames, derive the step network, hold it against the clip network, export, hold the export
-against the step network, write the bundle. Each gate refuses to go on.
+against the step network, calibrate, write the bundle. Each gate refuses to go on.
 
 It is not called ``build``: importing the module would then put it in the place of ``edgeco.build``, the function.
 """
@@ -20,31 +20,29 @@ import torch
 from torch import Tensor, nn
 
 from edgeco import __version__
-from edgeco.adapters.pack import fused_network
 from edgeco.bundle import write_bundle
 from edgeco.bundle.manifest import SCHEMA_VERSION, Manifest, Preprocessing
+from edgeco.bundle.ranges import RANGES
+from edgeco.calibration.calibrating import summarize
+from edgeco.calibration.stage import plan_of, precision_stage
 from edgeco.continual.convert import StepGraph, convert_graph, trace_network
 from edgeco.continual.gate import gate
 from edgeco.continual.program import StepProgram, exact_mode
 from edgeco.devices.catalogue import find_profile
 from edgeco.devices.target import check_fits, target_of
-from edgeco.errors import CheckFailed, SpecError
-from edgeco.export.check import rollout
+from edgeco.errors import SpecError
+from edgeco.export.check import ENGINE_TOLERANCE, engine_gate
 from edgeco.export.compare import Comparison
-from edgeco.export.exported import Exported
 from edgeco.export.fold import fold_norms
 from edgeco.export.frame_input import FrameInput, fold_frame
 from edgeco.export.onnx import export_onnx
 from edgeco.export.package import check_labels, manifest_of, members_of, outputs_of, step_layers
-from edgeco.export.tensorrt_forms import tensorrt_forms
 from edgeco.export.widen import widen_depthwise
-from edgeco.factory import carried_fields, find_factory, load_weights, make_network
+from edgeco.factory import carried_fields, find_factory
 from edgeco.files import check_target
 from edgeco.graph.cost import layer_costs
 from edgeco.spec import BuildSpec, Variant, make_spec, read_labels
-
-ENGINE_TOLERANCE = 1e-4
-"""Likewise between the exported graph in ONNX Runtime and the torch runner."""
+from edgeco.stages import make
 
 DISTINCT_FRAMES = 7
 """Golden frames kept, shown in turn: a prime, so that they never fall into step with the histories' period."""
@@ -66,7 +64,9 @@ class BuildReport:
         widened_depthwise: depthwise convolutions widened with zero channels to whole blocks.
         clip_layers, step_layers: multiply-accumulates per layer; drifts: from FP32 of each form for TensorRT, relative.
         target: the device it was built for and what suits it, None if none was named.
-        weights: what of the checkpoint was matched, None if none was given.
+        weights: what of the checkpoint was matched; pruning: what a plan took out; None where none was given.
+        calibration: what was calibrated on and found, None if nothing was.
+        forms: what each INT8 form holds, and how it drifts.
     """
 
     name: str
@@ -89,6 +89,9 @@ class BuildReport:
     target: dict[str, Any] | None = None
     drifts: dict[str, float] = field(default_factory=dict)
     weights: dict[str, Any] | None = None
+    calibration: dict[str, Any] | None = None
+    forms: dict[str, Any] = field(default_factory=dict)
+    pruning: dict[str, Any] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Plain data."""
@@ -150,14 +153,13 @@ def build(
     spec, factory = resolve(fields)
     labels = read_labels(spec.labels)
     check_target(out)
-    say("making the network")
-    net = make_network(factory, spec.arguments).eval().float()
-    matched = None if spec.weights is None else load_weights(net, spec.weights, spec.weights_key)
-    if spec.pack is not None:
-        net, task = fused_network(net, spec.pack)
-        labels = labels or task.info.labels
-    work = _Work(spec, net, spec.name or str(getattr(factory, "__name__", "network")))
+    plan_of(spec)  # what cannot be calibrated is refused first
+    made = make(spec, factory, say)
+    labels = labels or made.labels
+    work = _Work(spec, made.net, spec.name or str(getattr(factory, "__name__", "network")))
     say("tracing the network")
+    for stage in ("fold", "step"):
+        made.journey.enter(stage)
     work.derive()
     say("exporting")
     exported = export_onnx(work.graph, work.frame)
@@ -173,14 +175,19 @@ def build(
     )
     if spec.device is not None:
         check_fits(find_profile(spec.device), manifest)
-    engine_difference = _engine_gate(exported, manifest, frames, answers)
+    engine_difference = engine_gate(exported, manifest, frames, answers)
     report = work.report(str(out), manifest, step_difference, engine_difference)
-    report.weights = asdict(matched) if matched else None
-    say("writing the forms for TensorRT" if spec.tensorrt else "writing the bundle")
-    forms = tensorrt_forms(exported, manifest, frames, ENGINE_TOLERANCE) if spec.tensorrt else []
+    report.weights, report.pruning = made.weights, made.pruning
+    if spec.calibrate:
+        made.journey.enter("calibrate")
+    ranges, forms = precision_stage(exported, manifest, spec, frames, ENGINE_TOLERANCE, say)
+    report.calibration = None if ranges is None else summarize(ranges).to_json()
     report.drifts.update({form.name: form.drift for form in forms})
+    report.forms.update({form.name: form.told for form in forms if form.told})
+    say("writing the bundle")
+    made.journey.enter("export")
     manifest, members = members_of(manifest, exported, frames, answers, report.to_json(), ENGINE_TOLERANCE, forms)
-    write_bundle(out, manifest, members)
+    write_bundle(out, manifest, members if ranges is None else members | {RANGES: ranges.to_json()})
     return report
 
 
@@ -358,31 +365,11 @@ def _standing(values: list[Tensor | None]) -> np.ndarray[Any, Any]:
     return np.stack(filled).astype(np.float32)
 
 
-def _engine_gate(
-    exported: Exported, manifest: Manifest, frames: np.ndarray[Any, Any], answers: dict[str, np.ndarray[Any, Any]]
-) -> float:
-    """The exported graph in ONNX Runtime, over the golden frames, against the torch runner."""
-    steps = len(next(iter(answers.values())))
-    given = rollout(exported.phases(), manifest, frames[np.arange(steps) % len(frames)])
-    worst = 0.0
-    for output in manifest.outputs:
-        first = manifest.timeline.first_answer(output)
-        expected = answers[output.name][first:]
-        scale = max(float(np.abs(expected).max()), 1e-12)
-        worst = max(worst, float(np.abs(given[output.name][first:] - expected).max()) / scale)
-    if not worst <= ENGINE_TOLERANCE:
-        raise CheckFailed(
-            f"The exported graph differs from the step network by {worst:.2g} over the golden frames, where "
-            f"{ENGINE_TOLERANCE:g} is accepted; nothing was written. Please report this network."
-        )
-    return worst
-
-
 def _provenance(spec: BuildSpec) -> dict[str, Any]:
     import onnx
 
     fields = {k: v for k, v in msgspec.to_builtins(spec, enc_hook=repr).items() if v not in (None, {}, [])}
-    for key in ("weights", "model", "labels", "pack"):
+    for key in ("weights", "model", "labels", "plan", "pack"):
         if isinstance(fields.get(key), str):
             fields[key] = os.path.basename(fields[key])
     return {

@@ -11,11 +11,12 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from edgeco.bundle.limits import MAX_NAME
+from edgeco.bundle.ranges import Method
 from edgeco.errors import SpecError
 
 Size = Annotated[int, msgspec.Meta(ge=1)]
-Variant = Literal["fp32"]
-"""Numeric forms that can be built."""
+Variant = Literal["fp32", "fp16", "int8"]
+"""Numeric forms that can be built; FP32 always is."""
 
 
 class BuildSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -54,6 +55,8 @@ class BuildSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     """A safetensors file, or a checkpoint (read as weights only)."""
     weights_key: str | None = None
     """Where in a nested checkpoint the weights lie; found by itself if None."""
+    plan: str | None = None
+    """A pruning plan of the factory's network (``edgeco prune``); the weights are then those of the pruned one."""
     pack: str | None = None
     """A task pack ('edgeco adapt'), folded into the weights of the base that it was made for."""
     window: Size | None = None
@@ -65,6 +68,17 @@ class BuildSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     gated: bool = False
     """Put the start-up into the graph, for hosts other than edgeco's own that only feed states back."""
     precision: tuple[Variant, ...] = ("fp32",)
+    """FP16 is for TensorRT and implies its forms; INT8 needs something to calibrate on."""
+    calibrate: tuple[str, ...] = ()
+    """Recordings to calibrate on: all that ``edgeco calibrate --source`` takes."""
+    calibration_method: Method = "max"
+    calibration_streams: Size | None = None
+    calibration_frames: Size | None = None
+    """At most so many recordings, and frames of each; all if None."""
+    calibration_reset: Size | None = None
+    """Frames after which the device resets a stream; never if None."""
+    keep_float: tuple[str, ...] = ()
+    """Layers, tensors or histories that INT8 leaves alone, by name."""
     device: str | None = None
     """The device it is for, by a name of ``edgeco devices``; what that cannot do is refused."""
     tensorrt: bool = False
@@ -101,10 +115,14 @@ def read_spec(path: str | os.PathLike[str]) -> dict[str, Any]:
             f"The configuration {where} has the unknown field {unknown[0]!r}; "
             f"known are {', '.join(BuildSpec.__struct_fields__)}."
         )
-    for key in ("weights", "labels", "pack"):
+    for key in ("weights", "labels", "plan", "pack"):
         value = fields.get(key)
         if isinstance(value, str):
             fields[key] = str(where.parent / value)
+    sources = fields.get("calibrate")
+    if isinstance(sources, list):
+        beside = [where.parent / str(source) for source in sources]
+        fields["calibrate"] = [str(p) if p.exists() else s for p, s in zip(beside, sources, strict=True)]
     model = str(fields.get("model", ""))
     if ".py:" in model or model.endswith(".pt2"):
         fields["model"] = str(where.parent / model)

@@ -354,7 +354,7 @@ class TestRefusals:
         assert "was saved for a batch of 2 only" in said and "dynamic_shapes={'x': {0:" in said
 
     def test_a_gate_that_finds_a_difference(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        for limit in ("export.compare.STEP_TOLERANCE", "building.ENGINE_TOLERANCE"):
+        for limit in ("export.compare.STEP_TOLERANCE", "export.check.ENGINE_TOLERANCE"):
             with monkeypatch.context() as patch:
                 patch.setattr(f"edgeco.{limit}", -1.0)
                 assert "nothing was written" in self.refused(CheckFailed)

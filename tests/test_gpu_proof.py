@@ -71,6 +71,17 @@ def test_it_proves_prepared_networks_without_torch(prepared: Path, version: str,
 
 
 @pytest.mark.slow
+def test_a_form_that_fails_is_a_line_of_the_table(prepared: Path, tmp_path: Path) -> None:
+    ran = run(
+        "--networks", "camera-motion", "--rows", "1", "--tactic", "UNKNOWN", "--out", str(tmp_path / "out.json"),
+        folder=prepared, torch=False, PYTHONPATH=FAKES, EDGECO_CACHE=str(tmp_path),
+    )  # fmt: skip
+    assert ran.returncode == 1
+    assert ran.stdout.count("FAILED: EngineError: TensorRT 10.3.0 has no tactic source 'UNKNOWN'") == 2
+    assert set(json.loads((tmp_path / "out.json").read_text())["networks"][0]["failed"]) == {"fp32", "fp16"}
+
+
+@pytest.mark.slow
 def test_other_networks_are_prepared_too(tmp_path: Path) -> None:
     """X3D-S takes minutes to build and the most room; its two neighbours stand for it here."""
     pytest.importorskip("torch", reason="bundles are built here")

@@ -17,7 +17,10 @@ PACKAGE = ROOT / "edgeco"
 BOTH = {"bundle", "devices", "errors", "files", "named"}
 RUN = {"engines", "runtime"}
 FRONT = {"show", "command", "cli"}
-BUILD = {"calibration", "graph", "continual", "export", "models", "train", "adapters", "building", "factory", "spec"}
+BUILD = {
+    *("graph", "continual", "export", "calibration", "models", "train", "adapters", "prune", "evaluation"),
+    *("stages", "building", "factory", "spec"),
+}
 
 HEAVY_BUILD = {"torch", "onnx", "onnxscript"}
 """Packages that the run side does without."""
@@ -30,7 +33,10 @@ MAY_USE: dict[str, set[str]] = {
     "devices": {"bundle", "files", "errors"},
     "engines": {"devices", "bundle", "files", "errors"},
     "runtime": {"engines", "devices", "bundle", "files", "named", "errors"},
-    "show": {"runtime", "engines", "devices", "bundle", "files", "errors", "command", "building", "calibration"},
+    "show": {
+        *("runtime", "engines", "devices", "bundle", "files", "errors", "command"),
+        *("building", "calibration", "spec", "evaluation", "prune", "train"),
+    },
     "command": {"errors"},
     "cli": {
         "show",
@@ -43,6 +49,7 @@ MAY_USE: dict[str, set[str]] = {
         "errors",
         "building",
         "calibration",
+        "prune",
         "spec",
         "models",
     },
@@ -52,20 +59,25 @@ MAY_USE: dict[str, set[str]] = {
     "spec": {"bundle", "errors"},
     "factory": {"models", "spec", "files", "named", "errors"},
     "export": {"continual", "graph", "spec", "runtime", "engines", "bundle", "files", "errors"},
-    "calibration": {"export", "train", "spec", "runtime", "engines", "bundle", "files", "named", "errors"},
+    "calibration": {"export", "train", "spec", "runtime", "engines", "devices", "bundle", "files", "named", "errors"},
     "train": {"models", "runtime", "engines", "bundle", "command", "files", "errors"},
     "evaluation": {"train", "factory", "spec", "models", "runtime", "engines", "bundle", "files", "errors"},
     "adapters": {"prune", "train", "factory", "spec", "continual", "graph", "models", "files", "errors"},
+    "prune": {
+        *("train", "export", "factory", "spec", "models", "continual", "graph"),
+        *("runtime", "engines", "devices", "bundle", "files", "errors"),
+    },
+    "stages": {"prune", "adapters", "factory", "spec", "errors"},
     "building": {
-        *("calibration", "adapters", "factory", "spec", "export", "continual", "graph"),
+        *("calibration", "stages", "adapters", "factory", "spec", "export", "continual", "graph"),
         *("runtime", "engines", "devices", "bundle", "files", "errors"),
     },
 }
 """Which parts each part may import besides itself. A new part must be entered here, with its place in the order."""
 
 LAZY = {
-    *(("show", "building"), ("cli", "building"), ("cli", "spec"), ("cli", "models")),
-    *(("show", "calibration"), ("cli", "calibration")),
+    *(("show", part) for part in ("building", "calibration", "spec", "evaluation", "prune", "train")),
+    *(("cli", part) for part in ("building", "calibration", "spec", "models", "prune")),
 }
 """Allowed only where it costs nothing until it is used: inside a function, or for type checkers."""
 

@@ -17,7 +17,7 @@ from edgeco.bundle.limits import (
     MAX_STATE,
     MAX_STRIDE,
 )
-from edgeco.bundle.manifest import History, Input, Manifest, Output, Preprocessing, Timeline, Variant
+from edgeco.bundle.manifest import History, Input, Manifest, Output, Preprocessing, Stored, Timeline, Variant
 from edgeco.bundle.text import shown
 from edgeco.errors import BundleError
 
@@ -165,6 +165,16 @@ def _check_history(history: History, timeline: Timeline) -> None:
     _require(history.buffers == buffers, f"{kind} of {history.buffers} buffers; it must have {buffers}")
 
 
+def _check_stored(stored: Stored, what: str) -> None:
+    low, high = RANGES[stored.dtype]
+    coded = stored.dtype in ("int8", "uint8")
+    held = low <= stored.border <= high and (not coded or stored.border.is_integer())
+    _require(held, f"{what} has border {stored.border}, which {stored.dtype} cannot hold")
+    _require(coded == (stored.scale is not None), f"{what} has a scale if and only if it is stored in codes")
+    inside = low <= stored.zero_point <= high if coded else stored.zero_point == 0
+    _require(inside, f"{what} has zero point {stored.zero_point}, which is no code of {stored.dtype}")
+
+
 def _check_slots(history: History, what: str) -> None:
     ages = [read.age for read in history.reads if read.age is not None]
     _require(len(ages) == len(history.reads), f"{what} is kept in slots and has a read without an age")
@@ -216,6 +226,12 @@ def _check_variant(name: str, variant: Variant, manifest: Manifest) -> None:
     graphs, stride = len(variant.graphs), manifest.timeline.stride
     _require(graphs == stride, f"{what} has {graphs} graphs for a stride of {stride}; it must name one for each phase")
     _require(any(variant.graphs), f"{what} names no graph")
+    known = {history.name: history for history in manifest.histories}
+    for history, stored in variant.histories.items():
+        _require(history in known, f"{what} stores a history {shown(history)}, which there is not")
+        _check_stored(stored, f"history {shown(history)} of {what}")
+    state = sum(state_bytes(history) for history in manifest.of_variant(name).histories)
+    _require(state <= MAX_STATE, f"the histories of {what} take {state} bytes; the limit is {MAX_STATE}")
     for member in (*filter(None, variant.graphs), variant.weights):
         _require(member in manifest.members, f"{what} names member {shown(member)}, which the bundle does not hold")
 

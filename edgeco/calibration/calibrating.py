@@ -7,21 +7,25 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from edgeco.bundle import Bundle, open_bundle, write_bundle
+from edgeco.bundle import Bundle, open_bundle
 from edgeco.bundle.manifest import Manifest
-from edgeco.bundle.ranges import RANGES, Method, Ranges
+from edgeco.bundle.ranges import Method, Ranges
 from edgeco.calibration.checkpoint import Checkpoint
-from edgeco.calibration.half_range import HalfRange, half_range
+from edgeco.calibration.forms import quantised_forms
+from edgeco.calibration.half_range import HalfRange, blocked, half_range
 from edgeco.calibration.methods import PERCENTILE
 from edgeco.calibration.ranges import save_ranges
-from edgeco.calibration.rollout import Progress, observe
+from edgeco.calibration.recordings import Recording
+from edgeco.calibration.rollout import CalibrationStopped, Progress, observe
 from edgeco.calibration.sources import Reading, open_recordings
+from edgeco.calibration.variants import frames_to_compare, rewritten, targets_for, targets_in
 from edgeco.export.exported import Exported, exported_of
+from edgeco.export.tensorrt_forms import Form, tensorrt_forms
 from edgeco.files import check_target
 from edgeco.runtime.pre import Prepare
 
@@ -64,6 +68,7 @@ class Watch:
     """Who is told of progress, and asked whether to stop; and where an interrupted calibration is kept."""
 
     progress: Callable[[Progress], None] = lambda done: None
+    say: Callable[[str], None] = lambda text: None
     stop: Callable[[], bool] = lambda: False
     checkpoint: Checkpoint | None = None
 
@@ -95,17 +100,18 @@ class Summary:
 
 @dataclass(frozen=True)
 class CalibrationReport:
-    """What ``calibrate_bundle`` did: what it wrote, and what it found in how many seconds."""
+    """What ``calibrate_bundle`` did: what it wrote, what it found in how many seconds, and how far forms drift."""
 
     bundle: str
     written: str
     ranges: Ranges = field(repr=False)
     summary: Summary
     seconds: float
+    drifts: dict[str, float]
 
     def to_json(self) -> dict[str, Any]:
         """Plain data, without the ranges themselves."""
-        told = {"bundle": self.bundle, "written": self.written, "seconds": self.seconds}
+        told = {"bundle": self.bundle, "written": self.written, "seconds": self.seconds, "drifts": self.drifts}
         return {**told, **self.summary.to_json()}
 
 
@@ -119,12 +125,10 @@ def find_ranges(exported: Exported, manifest: Manifest, plan: Plan, watch: Watch
         CalibrationError: no frames; a tensor that is NaN or infinite; streams too short.
     """
     seen = watch or Watch()
-    reading = Reading(plan.fps, plan.seconds, plan.pre, seen.stop)
-    recordings = open_recordings(plan.sources, manifest, reading, plan.streams, plan.seed)
     return observe(
         exported,
         manifest,
-        recordings,
+        recordings_of(manifest, plan, seen.stop),
         method=plan.method,
         percentile=plan.percentile,
         reset=plan.reset,
@@ -134,6 +138,12 @@ def find_ranges(exported: Exported, manifest: Manifest, plan: Plan, watch: Watch
         checkpoint=seen.checkpoint,
         stop=seen.stop,
     )
+
+
+def recordings_of(manifest: Manifest, plan: Plan, stop: Callable[[], bool] = lambda: False) -> list[Recording]:
+    """The recordings of a plan, none of them read yet. Raises as ``find_ranges``."""
+    reading = Reading(plan.fps, plan.seconds, plan.pre, stop)
+    return open_recordings(plan.sources, manifest, reading, plan.streams, plan.seed)
 
 
 def summarize(ranges: Ranges) -> Summary:
@@ -157,8 +167,13 @@ def calibrate_bundle(
     plan: Plan | Ranges,
     out: str | os.PathLike[str] | None = None,
     watch: Watch | None = None,
+    *,
+    precision: Collection[str] = (),
+    keep_float: Collection[str] = (),
 ) -> CalibrationReport:
     """Calibrate a bundle, or give it ranges that were found before, and write it with them.
+
+    INT8 forms that it has are made anew, since they rest on the ranges.
 
     Args:
         path: the bundle.
@@ -166,11 +181,14 @@ def calibrate_bundle(
         out: the bundle to write, or a ``.json`` file for the ranges alone; None: the bundle itself is replaced.
         watch: who is told and asked. Unless it says otherwise, an interrupted calibration is kept beside the result,
             and goes on when it is started again.
+        precision: forms to write besides: ``fp16``, for TensorRT, and ``int8``.
+        keep_float: names of layers, tensors and histories that INT8 leaves alone.
 
     Raises:
         BundleError: the bundle is damaged.
         CalibrationError: the ranges are of another network, or none can be found; see ``find_ranges``.
         CalibrationStopped: interrupted on demand.
+        CheckFailed: a form drifts further from FP32 than it may.
         WriteError: the result cannot be written; nothing is changed.
     """
     began = time.monotonic()
@@ -186,20 +204,46 @@ def calibrate_bundle(
         if seen.checkpoint is None:
             seen = replace(seen, checkpoint=Checkpoint(target.with_name(target.name + KEPT)))
         ranges = find_ranges(exported, bundle.manifest, plan, seen)
+    forms: list[Form] = []
     if target.suffix == ".json":
         save_ranges(ranges, target)
     else:
-        write_with_ranges(bundle, ranges, target)
+        forms = _forms(bundle, exported, plan, ranges, seen, set(precision), keep_float)
+        rewritten(bundle, ranges, summarize(ranges).to_json(), forms, target)
     if seen.checkpoint is not None:
         seen.checkpoint.remove()
-    return CalibrationReport(str(path), str(target), ranges, summarize(ranges), time.monotonic() - began)
+    drifts = {form.name: form.drift for form in forms}
+    return CalibrationReport(str(path), str(target), ranges, summarize(ranges), time.monotonic() - began, drifts)
 
 
-def write_with_ranges(bundle: Bundle, ranges: Ranges, target: Path) -> None:
-    """A bundle with everything that another holds, and these ranges.
+def _forms(
+    bundle: Bundle,
+    exported: Exported,
+    plan: Plan | Ranges,
+    ranges: Ranges,
+    watch: Watch,
+    precision: set[str],
+    keep_float: Collection[str],
+) -> list[Form]:
+    """The forms to write: those asked for, and INT8 where the bundle has it already."""
 
-    Raises:
-        WriteError: the file cannot be written.
-    """
-    members = {name: bundle.read(name) for name in bundle.manifest.members}
-    write_bundle(target, bundle.manifest, members | {RANGES: ranges.to_json()})
+    def say(text: str) -> None:
+        if watch.stop():
+            raise CalibrationStopped("Interrupted after the recordings; the same command goes on from there.")
+        watch.say(text)
+
+    manifest = bundle.manifest
+    golden = bundle.golden()[0][manifest.inputs[0].name][: manifest.golden.frames]
+    forms: list[Form] = []
+    if "fp16" in precision:
+        say("writing the forms for TensorRT")
+        tolerance = manifest.variants["fp32"].tolerance
+        forms += tensorrt_forms(exported, manifest, golden, tolerance, blocked(ranges))
+    targets = targets_in(bundle)
+    if "int8" in precision:
+        targets = targets_for(None, tensorrt=bool(forms) or any(name.startswith("trt") for name in manifest.variants))
+    if targets:
+        recordings = [] if isinstance(plan, Ranges) else recordings_of(manifest, plan)
+        frames = frames_to_compare(manifest, recordings, golden)
+        forms += quantised_forms(exported, manifest, ranges, frames, targets=targets, keep_float=keep_float, say=say)
+    return forms

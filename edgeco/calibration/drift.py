@@ -7,12 +7,14 @@ greatest class.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
 from edgeco.bundle.manifest import Manifest
+from edgeco.errors import CheckFailed
 
 Array = np.ndarray[Any, Any]
 
@@ -20,6 +22,8 @@ FIELDS = 10
 """Receptive fields that a stream must last for its drift to count."""
 SHOWN = 240
 """Points of the curves that are kept."""
+SHORTEST = 20
+"""Steps of a tenth at least."""
 NOTHING = 1e-4
 """A relative error so small that its growth says nothing: that of another order of sums."""
 
@@ -62,10 +66,48 @@ class Drift:
         return {**asdict(self), "growth": self.growth}
 
 
-def drift_steps(manifest: Manifest) -> int:
-    """Steps from reset over which a form is compared: ten receptive fields after the first valid answer."""
+@dataclass(frozen=True)
+class Limits:
+    """Beyond which a form is refused.
+
+    Attributes:
+        cosine: the least that any step's answer may have with FP32's.
+        growth: how many times the error of the second tenth that of the last may be.
+    """
+
+    cosine: float = 0.97
+    growth: float = 1.2
+
+
+def drift_stream(frames: Array, manifest: Manifest) -> Array:
+    """A stream of at least ten receptive fields after the first valid answer, for comparisons.
+
+    One part of the recording comes ten times, so that every tenth sees the same frames and what differs between them is
+    drift, not what happens in the recording.
+
+    Args:
+        frames: (steps, *shape), repeated from the beginning where there are too few.
+        manifest: of the network.
+    """
     timeline = manifest.timeline
-    return max(timeline.valid_from + FIELDS * timeline.receptive_field, 100)
+    tenth = -(-max(timeline.receptive_field, SHORTEST) // timeline.stride) * timeline.stride
+    return np.asarray(frames[np.arange(timeline.valid_from + FIELDS * tenth) % tenth % len(frames)])
+
+
+def check_drift(name: str, found: Sequence[Drift], limits: Limits, floats: Mapping[str, str]) -> None:
+    """Raises CheckFailed if a form drifts beyond the limits."""
+    for drift in found:
+        wrong = None
+        if not drift.cosine >= limits.cosine:
+            wrong = f"its answers have a cosine of {drift.cosine:.4f} with FP32's at worst, below {limits.cosine:g}"
+        elif not drift.growth <= limits.growth:
+            wrong = f"its error grows {drift.growth:.2f} times from the second to the last tenth of the stream"
+        if wrong is not None:
+            raise CheckFailed(
+                f"The form {name} drifts from FP32 over {drift.steps} answers of {drift.output!r}: {wrong}. "
+                f"{len(floats)} layers and histories are in float already; keep more so (--keep-float), let the build "
+                "choose (--sensitivity), calibrate on more data, or leave INT8 out."
+            )
 
 
 def drifts(manifest: Manifest, expected: dict[str, Array], given: dict[str, Array]) -> list[Drift]:

@@ -36,6 +36,11 @@ class HalfRange:
     vanishing: tuple[str, ...]
 
 
+def blocked(ranges: Ranges) -> frozenset[str]:
+    """Names of the tensors that FP16 graphs keep in FP32, whichever graph they are in."""
+    return frozenset(key.partition("@")[0] for key in half_range(ranges).beyond)
+
+
 def half_range(ranges: Ranges) -> HalfRange:
     """The tensors that FP16 holds badly or not at all.
 

@@ -311,7 +311,9 @@ class _Insertion:
 
     def _quantise(self, name: str, source: str) -> None:
         if name not in self.grids:
-            raise ConversionError(f"The tensor {name!r} is to be quantised and has no grid; please report this network.")
+            raise ConversionError(
+                f"The tensor {name!r} is to be quantised and has no grid; please report this network."
+            )
         made = name if name in self.stored_writes else f"{name}_codes"
         inputs = [source, *self._grid(self.grids[name])]
         self.nodes.append(helper.make_node("QuantizeLinear", inputs, [made], name=f"q_{name}"))

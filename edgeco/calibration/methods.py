@@ -24,7 +24,7 @@ CANDIDATES = 300
 """Thresholds that are tried, each about a hundredth above the one before."""
 
 MOST_CLIPPED = 0.1
-"""Share of the numbers that ``entropy`` clips at most: where few were seen, losing most of them would look like no loss."""
+"""Share of the numbers that ``entropy`` clips at most: where few were seen, to lose most of them looks like no loss."""
 
 FEWEST = LEVELS + 1
 """Intervals below the least threshold: fewer could not be told from the quantised numbers themselves."""

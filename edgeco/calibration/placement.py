@@ -14,14 +14,13 @@ from onnx import NodeProto
 from edgeco.bundle.manifest import History, Manifest
 from edgeco.calibration.grid import Kind
 from edgeco.calibration.network import MOVES, Graph, Key, attribute, moved
+from edgeco.export.tensorrt_forms import SUMS
 
 WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 NARROW = 16
 """Fewer channels than these fill no INT8 kernel: what they would save goes into turning numbers into codes."""
 VECTOR_WEIGHTS = 1 << 15
 """Weights from which on a product with a single vector is worth it: it takes as long as its weights to read."""
-GATES = ("Sigmoid", "HardSigmoid", "Softmax", "Tanh")
-SUMS = ("ReduceSum", "ReduceMean", "CumSum")
 
 
 @dataclass
@@ -99,9 +98,7 @@ def _place_histories(graphs: Sequence[Graph], manifest: Manifest, made: Placemen
         made.histories.add(history.name)
         for graph in graphs:
             names = (history.write, *(read.name for read in history.reads))
-            made.tensors |= {
-                Key(graph.number, name) for name in names if name in graph.inputs or name in graph.outputs
-            }
+            made.tensors |= {Key(graph.number, name) for name in names if name in graph.inputs or name in graph.outputs}
 
 
 def _history_reason(graphs: Sequence[Graph], history: History, kept: set[str]) -> str | None:
@@ -158,7 +155,8 @@ def _convolution_reason(graph: Graph, node: NodeProto, shape: tuple[int, ...], k
         if kind == "cpu":
             return "depthwise: FP32 is faster on a processor" if depthwise else "grouped"
         return None if depthwise and shape[0] % 8 == 0 and max(shape[2:]) >= 3 else "grouped, and not by whole blocks"
-    if min(shape[:2]) < NARROW:
+    inputs = shape[1] if kind == "trt" else shape[1] * area  # a processor gathers the window before it multiplies
+    if shape[0] < NARROW or inputs < (NARROW if kind == "trt" else 4 * NARROW) and shape[1] < NARROW:
         return f"narrow: {shape[1]} channels to {shape[0]}"
     return None
 

@@ -101,8 +101,15 @@ def observe(
     work = _Rollout(exported, manifest, observed, streams, reset, frames, threads)
     if checkpoint is not None:
         work.resume(checkpoint)
-    work.run(progress or (lambda done: None), checkpoint, stop or (lambda: False))
-    return work.ranges(method, percentile)
+    try:
+        work.run(progress or (lambda done: None), checkpoint, stop or (lambda: False))
+        return work.ranges(method, percentile)
+    except CalibrationStopped:
+        raise
+    except (CalibrationError, SpecError):
+        if checkpoint is not None:  # it would end there again, and be in the way of whatever is tried next
+            checkpoint.remove()
+        raise
 
 
 class _Rollout:
@@ -159,7 +166,8 @@ class _Rollout:
             place.digest = _chained(place.digest, place.seen.encode())
             place.stream, place.frame, place.seen = number + 1, 0, ""
             around = self.streams[number : number + 2]
-            if checkpoint is not None and (checkpoint.due or any(either.live for either in around)):
+            ending = len(around) == 1 or any(either.live for either in around)
+            if checkpoint is not None and (checkpoint.due or ending):
                 self._keep(checkpoint)
 
     def _keep(self, checkpoint: Checkpoint) -> None:
@@ -210,7 +218,7 @@ class _Rollout:
                     f"The streams are too short: the tensor {item.name!r} of {item.layer} is first used in step "
                     f"{first} after a reset, and no stream came so far; give longer recordings, or reset less often."
                 )
-            found = _range(observer, method, percentile)
+            found = range_of(observer, method, percentile)
             if item.history is not None:
                 found = histories[item.history] = _with_border(found, borders[item.history])
             tensors.update(dict.fromkeys(item.filed(), found))
@@ -222,13 +230,14 @@ class _Rollout:
             reset=self.reset,
             method=method,
             tensors=tensors,
-            histories=histories,
+            histories={name: histories[name] for name in borders},
             percentile=percentile if method == "percentile" else None,
             sources=tuple(dict.fromkeys(stream.name for stream in self.streams)),
         )
 
 
-def _range(observer: Observer, method: Method, percentile: float) -> TensorRange:
+def range_of(observer: Observer, method: Method, percentile: float = PERCENTILE) -> TensorRange:
+    """What an observer saw, and the range that a method chooses for it."""
     if not observer.count:  # nothing but what stands for nothing
         observer.low = observer.high = 0.0
     return TensorRange(

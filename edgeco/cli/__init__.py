@@ -10,6 +10,8 @@ from edgeco.cli.build import build, models
 from edgeco.cli.bundle import bench, inspect, verify
 from edgeco.cli.calibrate import calibrate
 from edgeco.cli.device import compile_, devices, doctor
+from edgeco.cli.evaluate import evaluate
+from edgeco.cli.prune import prune
 from edgeco.cli.run import demo, run
 from edgeco.command import Group
 
@@ -25,5 +27,10 @@ def main() -> None:
     """
 
 
-for _command in (build, adapt, models, run, demo, verify, inspect, calibrate, bench, compile_, devices, doctor):
+_COMMANDS = (
+    *(build, models, prune, adapt, evaluate, calibrate),
+    *(run, demo, verify, inspect, bench),
+    *(compile_, devices, doctor),
+)
+for _command in _COMMANDS:
     main.add_command(_command)

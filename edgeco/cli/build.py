@@ -30,6 +30,7 @@ from edgeco.command import Command
 @click.option("--activation", type=click.Choice(["none", "softmax", "sigmoid"]), help="What turns answers into scores.")
 @click.option("--weights", metavar="FILE", help="Safetensors, or a checkpoint (read as weights only).")
 @click.option("--weights-key", metavar="KEY", help="Where in a nested checkpoint the weights lie.")
+@click.option("--plan", metavar="FILE", help="A pruning plan ('edgeco prune'); the weights are of the pruned network.")
 @click.option("--pack", metavar="FILE", help="A task pack of 'edgeco adapt', folded into the base's weights.")
 @click.option("--window", type=int, help="Elements the final pooling over time takes.")
 @click.option("--exact", type=click.Choice(["interior", "clip"]), help="Recompute what would stream differently.")
@@ -37,11 +38,26 @@ from edgeco.command import Command
 @click.option("--gated", is_flag=True, default=None, help="Put the start-up into the graph, for other hosts.")
 @click.option("--device", metavar="NAME", help="The device it is for ('edgeco devices'); refuses what that cannot do.")
 @click.option("--seed", type=int, help="Seed of the golden frames.")
+@click.option("--precision", "precisions", multiple=True, type=click.Choice(["fp16", "int8"]), help="Besides FP32.")
+@click.option("--calibrate", "sources", multiple=True, metavar="SOURCE", help="What INT8 is calibrated on; repeatable.")
+@click.option("--calibration-method", type=click.Choice(["max", "entropy", "percentile", "mse"]))
+@click.option("--calibration-streams", type=int, metavar="N", help="Most recordings it takes.")
+@click.option("--calibration-frames", type=int, metavar="N", help="Most frames of each.")
+@click.option("--calibration-reset", type=int, metavar="N", help="Frames after which the device resets a stream.")
+@click.option("--keep-float", "kept", multiple=True, metavar="NAME", help="A layer that INT8 leaves alone; repeatable.")
 @click.option("--tensorrt", is_flag=True, default=None, help="Also write the forms that TensorRT takes, FP16 too.")
 @click.option("--compile", "compile_", is_flag=True, help="Compile for this machine's GPU too; implies --tensorrt.")
 @JSON
 def build(
-    out: Path, config: Path | None, arguments: tuple[str, ...], compile_: bool, as_json: bool, **flags: object
+    out: Path,
+    config: Path | None,
+    arguments: tuple[str, ...],
+    compile_: bool,
+    as_json: bool,
+    precisions: tuple[str, ...],
+    sources: tuple[str, ...],
+    kept: tuple[str, ...],
+    **flags: object,
 ) -> None:
     """Build a bundle from an ordinary clip network.
 
@@ -56,9 +72,13 @@ def build(
     from edgeco.building import build as library
     from edgeco.spec import fields_from
 
+    flags |= {"precision": ("fp32", *precisions) if precisions else None}
+    flags |= {"calibrate": sources or None, "keep_float": kept or None}
     fields = fields_from(config, {**flags, "tensorrt": True} if compile_ else flags, arguments)
     refuse_overwriting(
-        out, config, *(str(fields.get(k) or "").rsplit(":", 1)[0] for k in ("model", "weights", "labels", "pack"))
+        out,
+        config,
+        *(str(fields.get(k) or "").rsplit(":", 1)[0] for k in ("model", "weights", "labels", "plan", "pack")),
     )
     with build_progress(console(stderr=True)) as say:
         report = library(fields, out, say)
@@ -79,8 +99,8 @@ def build(
 def models(as_json: bool) -> None:
     """List the networks that 'edgeco build' knows by name.
 
-    What each takes, what one answer rests on, and what a clip and a step cost. Only camera-motion comes with weights;
-    for the others give 'edgeco build' a checkpoint (--weights).
+    What each takes, what one answer rests on, and what a clip and a step cost. The first four come with weights; for
+    the others give 'edgeco build' a checkpoint (--weights).
     """
     from edgeco.models.catalogue import known
     from edgeco.show.console import console, print_json

@@ -57,9 +57,7 @@ def inspect(bundle: Path, ranges: bool, as_json: bool) -> None:
 
         found = opened.ranges()
         if found is None:
-            raise CheckFailed(
-                f"{bundle} was not calibrated; find its ranges with: edgeco calibrate {bundle} --source …"
-            )
+            raise CheckFailed(f"{bundle} was not calibrated; do so with: edgeco calibrate {bundle} --source …")
         if as_json:
             print_json(found)
         else:
@@ -86,7 +84,7 @@ def bench(
     bundle: Path,
     engine: str,
     threads: int | None,
-    precision: Literal["fp32", "fp16"] | None,
+    precision: Literal["fp32", "fp16", "int8"] | None,
     rows: int,
     steps: int,
     energy: float,

@@ -24,6 +24,8 @@ _METHODS = ("max", "entropy", "percentile", "mse")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of their choice.")
 @click.option("--frames", type=click.IntRange(min=1), help="Most frames of each.  [all]")
 @click.option("--seconds", type=float, help="Most seconds of each.  [all; of a camera 30]")
+@click.option("--precision", "precisions", multiple=True, type=click.Choice(["fp16", "int8"]), help="Forms to write.")
+@click.option("--keep-float", "kept", multiple=True, metavar="NAME", help="A layer that INT8 leaves alone; repeatable.")
 @click.option("--reset", type=click.IntRange(min=1), help="Frames after which the device resets a stream.  [never]")
 @click.option("--fps", type=float, help="Rate the network is held to; the bundle's unless given; 0 is every frame.")
 @click.option("--pre", metavar="MODULE:NAME", help="Makes of a frame what the network takes: a pose estimator, say.")
@@ -35,6 +37,8 @@ def calibrate(
     ranges: Path | None,
     out: Path | None,
     pre: str | None,
+    precisions: tuple[str, ...],
+    kept: tuple[str, ...],
     as_json: bool,
     **options: Any,
 ) -> None:
@@ -42,7 +46,8 @@ def calibrate(
 
     SOURCE is what 'edgeco run' takes, a folder of recordings (one per class, if any), or a file of cases (.npz, .ts).
     Each recording is a stream from reset, read, paced and prepared as on the device. Ctrl-C keeps what was seen; the
-    same command goes on from there. Without -o the bundle itself is written anew, with the ranges.
+    same command goes on from there. Without -o the bundle itself is written anew: with the ranges, with what
+    --precision asks for, and with the INT8 forms that it had, made again from the new ranges.
     """
     from edgeco.command import need_build_side, refuse_overwriting, stop_on_signal
     from edgeco.show.calibration import calibration_progress, show_calibrated
@@ -59,7 +64,8 @@ def calibrate(
     prepare = None if pre is None else load_pre(pre)
     plan = Plan(tuple(sources), pre=prepare, **options) if ranges is None else load_ranges(ranges)
     with calibration_progress(console(stderr=True)) as progress, stop_on_signal() as stop:
-        report = calibrate_bundle(bundle, plan, out, Watch(progress, stop))
+        watch = Watch(progress.of_frames, progress.of_stages, stop)
+        report = calibrate_bundle(bundle, plan, out, watch, precision=precisions, keep_float=kept)
     if as_json:
         print_json(report.to_json())
     else:

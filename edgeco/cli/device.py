@@ -23,7 +23,7 @@ from edgeco.command import Command
 @JSON
 def compile_(
     bundle: Path,
-    precision: Literal["fp32", "fp16"] | None,
+    precision: Literal["fp32", "fp16", "int8"] | None,
     rows: tuple[int, ...],
     level: int | None,
     workspace: int | None,

@@ -57,10 +57,10 @@ def demo(engine: str, threads: int | None, seed: int, as_json: bool) -> None:
     """
     from edgeco.errors import CheckFailed
     from edgeco.runtime.demo import LEAST_ACCURACY, load_demo, run_demo
-    from edgeco.show.console import console, print_json
+    from edgeco.show.console import console, print_json, say
     from edgeco.show.demo import show_demo
 
-    report = run_demo(load_demo(engine, threads), seed)
+    report = run_demo(load_demo(engine, threads, say), seed)
     if as_json:
         print_json(report.to_json())
     else:

@@ -24,6 +24,10 @@ DTYPES = {
 }
 
 
+REQUANTISER = "WeightBiasQuantization"
+"""An optimiser that would quantise weights which the build keeps in float because INT8 costs accuracy there."""
+
+
 class OnnxRuntimeEngine:
     """A step graph compiled by ONNX Runtime for the processor; may be shared by streams and by threads.
 
@@ -49,7 +53,9 @@ class OnnxRuntimeEngine:
         if provider not in runtime.get_available_providers():
             raise EngineError(f"this ONNX Runtime has no {provider}; install one that has: pip install onnxruntime-gpu")
         try:
-            self._session = runtime.InferenceSession(onnx, _options(runtime, self.threads), providers=providers)
+            self._session = runtime.InferenceSession(
+                onnx, _options(runtime, self.threads), providers=providers, disabled_optimizers=[REQUANTISER]
+            )
         except Exception as error:  # ONNX Runtime raises many classes of its own, under no common root
             raise EngineError(f"ONNX Runtime {self.version} refuses the graph: {_first_line(error)}") from error
         if provider not in self._session.get_providers():
@@ -159,6 +165,9 @@ def _options(runtime: ModuleType, threads: int) -> Any:
     # fills every core spinning costs more than it saves; there, fewer threads than cores are better in any case.
     options.add_session_config_entry("session.intra_op.allow_spinning", "1")
     options.add_session_config_entry("session.force_spinning_stop", "1")
+    # Processors without VNNI add up pairs of products in 16 bits, which int8 weights overflow; so told, ONNX Runtime
+    # makes them uint8 there. Elsewhere nothing changes.
+    options.add_session_config_entry("session.x64quantprecision", "1")
     return options
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import msgspec
 
@@ -18,6 +18,9 @@ from edgeco.errors import EngineError, SpecError
 EXACT = "fp32"
 """The variant every bundle holds, and the one the processor runs unless told: halves and quarters are not faster there
 on every machine, and only the exact one needs no gate."""
+
+INT8 = "int8"
+"""The variant of INT8 for processors."""
 
 SMALL = 20_000_000
 """Multiply-accumulates of a step below which a second thread costs more than it saves. Measured on 2 cores: 43 against
@@ -69,7 +72,20 @@ def open_bundle_engine(
             return _tensorrt(bundle, variant, options or Options(), say, "the fastest here")
         except EngineError as error:
             passed = str(error)
-    return _onnxruntime(bundle, engine, threads, variant, passed)
+    precision = options.precision if options is not None else None
+    return _onnxruntime(bundle, engine, threads, variant or _by_precision(bundle, precision), passed)
+
+
+def _by_precision(bundle: Bundle, precision: str | None) -> str | None:
+    """The variant for a processor that a precision names; FP16 names none, for processors compute it in FP32."""
+    if precision != "int8":
+        return EXACT if precision == "fp32" and EXACT in bundle.manifest.variants else None
+    if INT8 not in bundle.manifest.variants:
+        raise SpecError(
+            f"{bundle.manifest.name} has no variant {INT8!r} for processors; build it with --precision int8 and "
+            "--calibrate SOURCE"
+        )
+    return INT8
 
 
 def _onnxruntime(bundle: Bundle, engine: str, threads: int | None, variant: str | None, passed: str | None) -> Opened:
@@ -106,7 +122,7 @@ def _tensorrt(bundle: Bundle, variant: str | None, options: Options, say: Say | 
     from edgeco.engines.tensorrt.engine import TensorRtEngine
     from edgeco.engines.tensorrt.graph_io import GraphIo, read_io
     from edgeco.engines.tensorrt.plans import Plans
-    from edgeco.engines.tensorrt.recipe import choose_recipe
+    from edgeco.engines.tensorrt.recipe import Recipe, choose_recipe, float_states
 
     api = find_tensorrt()
     manifest = bundle.manifest
@@ -118,7 +134,19 @@ def _tensorrt(bundle: Bundle, variant: str | None, options: Options, say: Say | 
     cuda = open_cuda()  # before anything of TensorRT is made, which without a GPU can end the process
     options = _suited(options, profile_of_gpu(cuda.device.name))
     plans = Plans(api, cuda, PlanCache(), say or (lambda text: None), manifest.name)
-    engine = TensorRtEngine(bundle.phases(recipe.variant), plans, recipe.precision, recipe.strong, recipe.half, options)
+
+    def opened(chosen: Recipe) -> TensorRtEngine:
+        graphs = bundle.phases(chosen.variant)
+        return TensorRtEngine(graphs, plans, chosen.precision, chosen.strong, chosen.half, options)
+
+    engine = opened(recipe)
+    other = float_states(recipe, manifest)
+    if other is not None:
+        try:
+            engine.compile(1)  # not every version takes INT8 at the ends of a network: only trying tells
+        except EngineError as error:
+            recipe = replace(other, because=f"{other.because}, for INT8 states are refused: {error}")
+            engine = opened(recipe)
     why = (
         f"tensorrt {api.text} ({because}) on {cuda.device.name} through {cuda.name}, variant {recipe.variant} "
         f"({recipe.because})."

@@ -49,7 +49,7 @@ class ClipNetwork:
 
     @torch.inference_mode()
     def answers(self, frames: Sequence[Frame], ends: Sequence[int]) -> NDArray[np.float64]:
-        """Answers (windows, classes) to the clips that end at these frames; what is missing before is the first frame."""
+        """Answers (windows, classes) to the clips that end at these frames; short ones are led by the first frame."""
         ready = self._prepared(frames)
         found = []
         for start in range(0, len(ends), BATCH):
@@ -66,6 +66,8 @@ class ClipNetwork:
 
 
 def _last(answer: Any) -> Tensor:
-    """The first answer (batch, classes); the last of them where the network has one per frame (batch, frames, classes)."""
-    first = answer if isinstance(answer, Tensor) else next(iter(answer.values() if isinstance(answer, dict) else answer))
-    return first if first.ndim == 2 else first[:, -1] if first.ndim == 3 else first.reshape(len(first), -1)
+    """The first answer (batch, classes), the last one in time where the network answers (batch, frames, classes)."""
+    if isinstance(answer, dict):
+        answer = tuple(answer.values())
+    first: Tensor = answer if isinstance(answer, Tensor) else answer[0]
+    return first[:, -1] if first.ndim == 3 else first.reshape(len(first), -1)

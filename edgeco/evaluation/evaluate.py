@@ -124,14 +124,16 @@ def _labels(manifest: Manifest, data: Data) -> tuple[str, ...]:
 
 def _stepped(model: Model, stream: Stream, case: Case, *, keep: bool) -> tuple[list[Any], Answers]:
     """The frames that the network was stepped with, and its answer after each; NaN where there is none yet."""
-    pacer, prepare = Pacer(model.manifest.timeline.fps if case.fps else None), preparer(model)
+    pacer, every, prepare = Pacer(model.manifest.timeline.fps), Pacer(None), preparer(model)
     name = model.manifest.outputs[0].name
     classes = model.manifest.outputs[0].shape[-1] if model.manifest.outputs[0].shape else 1
     frames, answers = [], []
     standing = np.full(classes, np.nan)
     stream.reset()
     for frame in case.frames():
-        for _ in range(pacer.decide(frame.stamp).times):
+        # Where nobody knows the recording's rate it is taken for the network's, as edgeco run does with rows.
+        timed = case.fps is not None or frame.clock != "rate"
+        for _ in range((pacer if timed else every).decide(frame.stamp).times):
             result = stream.step(prepare(frame))
             if result.valid:
                 standing = result.outputs[name].astype(np.float64).ravel()

@@ -44,9 +44,7 @@ class Confusion:
     def recall(self) -> dict[str, float | None]:
         """Share of right answers of every class; None of a class that the data have not."""
         sums = self.counts.sum(1)
-        return {
-            label: float(self.counts[i, i] / sums[i]) if sums[i] else None for i, label in enumerate(self.labels)
-        }
+        return {label: float(self.counts[i, i] / sums[i]) if sums[i] else None for i, label in enumerate(self.labels)}
 
 
 @dataclass

@@ -44,6 +44,17 @@ def opset17(graph: bytes) -> bytes:
     return model.SerializeToString(deterministic=True)  # type: ignore[no-any-return]
 
 
+def bytes_cast_first(graph: bytes) -> bytes:
+    """A graph in the opset that it has, with bytes made numbers before anything else, as any TensorRT wants them.
+
+    Raises:
+        ConversionError: bytes are used otherwise.
+    """
+    model = onnx.ModelProto.FromString(graph)
+    _cast_first(model.graph)
+    return model.SerializeToString(deterministic=True)  # type: ignore[no-any-return]
+
+
 def _wraps(node: NodeProto) -> bool:
     return node.op_type == "Pad" and any(a.name == "mode" and a.s == b"wrap" for a in node.attribute)
 

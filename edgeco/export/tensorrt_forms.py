@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import onnx
 
-from edgeco.bundle.manifest import Manifest, Variant
+from edgeco.bundle.manifest import Manifest, Stored, Variant
 from edgeco.errors import CheckFailed
 from edgeco.export.check import rollout
 from edgeco.export.exported import Exported
@@ -32,17 +32,28 @@ LEAST_TOLERANCE, SPARE = 0.01, 4.0
 
 @dataclass(frozen=True)
 class Form:
-    """A variant to be written: its graphs and weights, its drift as measured, and its tolerance on a device."""
+    """A variant to be written: its graphs and weights, its drift as measured, and its tolerance on a device.
+
+    Attributes:
+        histories: those that it stores in another type than the manifest says.
+        told: what the build report says of it.
+    """
 
     name: str
     exported: Exported
     drift: float
     tolerance: float
     shares_weights: bool
+    histories: dict[str, Stored] = field(default_factory=dict)
+    told: dict[str, Any] = field(default_factory=dict)
 
 
 def tensorrt_forms(
-    exported: Exported, manifest: Manifest, frames: np.ndarray[Any, Any], tolerance: float
+    exported: Exported,
+    manifest: Manifest,
+    frames: np.ndarray[Any, Any],
+    tolerance: float,
+    beyond: Collection[str] = (),
 ) -> list[Form]:
     """Both forms, each compared with the exported graph over a stream from reset.
 
@@ -51,6 +62,7 @@ def tensorrt_forms(
         manifest: what describes them.
         frames: a few frames as the graph takes them.
         tolerance: of FP32 on a device.
+        beyond: tensors that were seen to leave FP16's range (``edgeco.calibration.half_range``), which stay in FP32.
 
     Raises:
         ConversionError: an operator or a weight has no such form.
@@ -58,17 +70,12 @@ def tensorrt_forms(
     """
     graphs = tuple(opset17(graph) for graph in exported.graphs)
     plain = Exported(graphs, exported.schedule, exported.weights)
-    wide, exact = _wide(manifest, graphs)
-    full = full_weights(graphs, exported.weights, exact)
-    halves = tuple(half_graph(graph, exported.weights, full, wide, exact) for graph in graphs)
-    half = Exported(halves, exported.schedule, half_weights(exported.weights, full))
+    half, rounded = half_form(exported, graphs, manifest, beyond)
     steps = max(STEPS, 2 * manifest.timeline.receptive_field)
     stream = frames[np.arange(steps) % len(frames)]
     expected = rollout(exported.phases(), manifest, stream)
     off = {PLAIN: _drift(PLAIN, plain, manifest, stream, expected, PLAIN_LIMIT)}
     _drift(HALF, half, manifest, stream, expected, HALF_LIMIT)  # the graph as it is, which runs, in FP32 on a processor
-    narrowed = {name: array.astype(exported.weights[name].dtype) for name, array in half.weights.items()}
-    rounded = Exported(tuple(rounded_graph(graph, exact) for graph in graphs), exported.schedule, narrowed)
     off[HALF] = _drift(HALF, rounded, manifest, stream, expected, HALF_LIMIT)
     return [
         Form(PLAIN, plain, off[PLAIN], tolerance, True),
@@ -76,15 +83,48 @@ def tensorrt_forms(
     ]
 
 
+def half_form(
+    exported: Exported, graphs: Sequence[bytes], manifest: Manifest, beyond: Collection[str] = ()
+) -> tuple[Exported, Exported]:
+    """The form in FP16, and one in FP32 that rounds like it.
+
+    Args:
+        exported: weights and schedule.
+        graphs: in opset 17.
+        manifest: what describes them.
+        beyond: tensors that leave FP16's range.
+
+    Raises:
+        ConversionError: a weight does.
+    """
+    wide, exact = wide_tensors(manifest, graphs, beyond)
+    full = full_weights(graphs, exported.weights, exact)
+    halves = tuple(half_graph(graph, exported.weights, full, wide, exact) for graph in graphs)
+    half = Exported(halves, exported.schedule, half_weights(exported.weights, full))
+    narrowed = {name: array.astype(exported.weights[name].dtype) for name, array in half.weights.items()}
+    rounded = Exported(tuple(rounded_graph(graph, exact) for graph in graphs), exported.schedule, narrowed)
+    return half, rounded
+
+
 PRODUCTS = ("Conv", "ConvTranspose", "MatMul", "Gemm")
 """Stay FP16 also where states go round: their sums are kept in FP32 by the hardware, and they are the work."""
 
 
-def _wide(manifest: Manifest, graphs: Sequence[bytes]) -> tuple[frozenset[str], frozenset[str]]:
-    """Inputs and outputs that keep FP32 (frames, answers, and states that are computed from themselves, in which every
-    rounding would stay), and the results on the way from such a state to its next value."""
+SUMS = ("ReduceSum", "ReduceMean", "CumSum")
+"""Add up a window: what they give may be many times what goes in."""
+
+
+def wide_tensors(
+    manifest: Manifest, graphs: Sequence[bytes], beyond: Collection[str] = ()
+) -> tuple[frozenset[str], frozenset[str]]:
+    """Inputs and outputs that keep FP32, and results that are computed in it.
+
+    Those are frames and answers; states that are computed from themselves, in which every rounding would stay, with
+    what lies on the way to their next value; states whose window is summed up, with the sum until it is divided; and
+    what leaves FP16's range.
+    """
     names = [entry.name for entry in manifest.inputs] + [entry.name for entry in manifest.outputs]
-    exact: set[str] = set()
+    exact: set[str] = set(beyond)
     for body in (onnx.ModelProto.FromString(graph).graph for graph in graphs):
         for history in manifest.histories:
             own = [read.name for read in history.reads]
@@ -94,7 +134,26 @@ def _wide(manifest: Manifest, graphs: Sequence[bytes]) -> tuple[frozenset[str], 
                 before = _before(body, history.write)
                 round_trip = [n for n in body.node if after.intersection(n.output) and before.intersection(n.output)]
                 exact |= {node.output[0] for node in round_trip if node.op_type not in PRODUCTS}
+            elif _summed(body, own) or {history.write, *own} & set(beyond):
+                names += [history.write, *own]
+        exact |= _sums(body)
     return frozenset(names), frozenset(exact)
+
+
+def _summed(body: onnx.GraphProto, reads: Sequence[str]) -> bool:
+    readers = [node for node in body.node if set(reads).intersection(node.input)]
+    return bool(readers) and all(node.op_type in SUMS for node in readers)
+
+
+def _sums(body: onnx.GraphProto) -> set[str]:
+    """Results on the way from the sum over a window to the number that is handed on."""
+    going, found = set[str](), set[str]()
+    for node in body.node:
+        if node.op_type in SUMS or (node.op_type in ("Add", "Sub") and going.intersection(node.input)):
+            going.add(node.output[0])
+        elif node.op_type in ("Mul", "Div") and going.intersection(node.input):
+            found.add(node.output[0])
+    return going | found
 
 
 def _after(body: onnx.GraphProto, names: Sequence[str]) -> set[str]:
@@ -150,5 +209,7 @@ def form_members(forms: Sequence[Form], shared: str) -> tuple[dict[str, Variant]
         if not form.shares_weights:
             members[weights] = form.exported.weights
         graphs = tuple("" if number is None else names[number] for number in form.exported.schedule)
-        variants[form.name] = Variant(graphs=graphs, weights=weights, tolerance=form.tolerance)
+        variants[form.name] = Variant(
+            graphs=graphs, weights=weights, tolerance=form.tolerance, histories=form.histories
+        )
     return variants, members

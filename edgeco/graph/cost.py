@@ -72,6 +72,13 @@ def _einsum(node: fx.Node, shape: Shape) -> int:
     return math.prod(sizes.values())
 
 
+def _recurrent(node: fx.Node, shape: Shape) -> int:
+    """Every matrix of every layer once per row and element of the sequence."""
+    rows, length, _ = shape(node.args[0])
+    matrices = [shape(given) for given in node.args[2]]  # type: ignore[union-attr]
+    return rows * length * sum(math.prod(size) for size in matrices if len(size) == 2)
+
+
 _COUNT: dict[Any, Callable[[fx.Node, Shape], int]] = {
     aten.conv1d: _convolution,
     aten.conv2d: _convolution,
@@ -86,6 +93,10 @@ _COUNT: dict[Any, Callable[[fx.Node, Shape], int]] = {
     aten.addmm: _addmm,
     aten.einsum: _einsum,
     aten.scaled_dot_product_attention: _attention,
+    aten.lstm: _recurrent,
+    aten.gru: _recurrent,
+    aten.rnn_tanh: _recurrent,
+    aten.rnn_relu: _recurrent,
 }
 
 
@@ -100,7 +111,7 @@ def layer_costs(graph: fx.Graph, batch: int, shape: Shape = _shape) -> list[Laye
     found = []
     for node in graph.nodes:
         count = _COUNT.get(getattr(node.target, "overloadpacket", None))
-        if count is not None and isinstance(node.meta.get("val"), Tensor):
+        if count is not None and node.meta.get("val") is not None:
             found.append(LayerCost(op_name(node), where(node), count(node, shape) // batch, node.name))
     return found
 

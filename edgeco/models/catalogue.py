@@ -8,6 +8,9 @@ from typing import Any
 
 NETWORKS = {
     "camera-motion": "edgeco.models.camera_motion:camera_motion",
+    "fingertip-gesture": "edgeco.models.fingertip:fingertip_gesture",
+    "watch-activity": "edgeco.models.watch:watch_activity",
+    "hand-digit-motion": "edgeco.models.digit_motion:hand_digit_motion",
     "x3d-xs": "edgeco.models.x3d:x3d_xs",
     "x3d-s": "edgeco.models.x3d:x3d_s",
     "x3d-m": "edgeco.models.x3d:x3d_m",

@@ -30,7 +30,7 @@ class Budget:
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
             raise SpecError(f"A budget of {self.kind!r} is not known; give one of {', '.join(KINDS)}.")
-        if not 0 < self.limit or (self.relative and self.limit > 1):
+        if not self.limit > 0 or (self.relative and self.limit > 1):
             raise SpecError(f"The budget {self} cannot be used; give a share of at most 100 %, or a number above 0.")
 
     def __str__(self) -> str:
@@ -51,6 +51,8 @@ class Budget:
         if isinstance(given, Budget):
             return given
         if not isinstance(given, str):
+            return cls("macs", float(given), True)
+        if re.fullmatch(r"0?\.[0-9]+", given.strip()):
             return cls("macs", float(given), True)
         kind, separator, text = given.partition("=")
         kind = {"params": "parameters"}.get(kind.strip(), kind.strip())

@@ -41,8 +41,8 @@ def state_bytes(net: nn.Module, clip: ClipGraph, exact: Exact | None = None) -> 
     return sum(map(history_bytes, step_graph(net, clip, exact).histories))
 
 
-def step_session(net: nn.Module, clip: ClipGraph, exact: Exact | None = None) -> Session:
-    """The exported step network in ONNX Runtime, ready to run."""
+def step_session(net: nn.Module, clip: ClipGraph, exact: Exact | None = None) -> tuple[Session, int]:
+    """The exported step network in ONNX Runtime, ready to run, and in how many steps its strides come round."""
     step = step_graph(copy.deepcopy(net).float(), clip, exact)
     exported = export_onnx(step, None)
     manifest = manifest_of("pruned", BuildSpec(model="pruned"), step, None, None, 0, 0, {})
@@ -51,19 +51,18 @@ def step_session(net: nn.Module, clip: ClipGraph, exact: Exact | None = None) ->
     for item in manifest.inputs:
         frame = rng.standard_normal(item.shape).astype(item.dtype)
         session.engine.memory.write(session.inputs[item.name], frame)
-    return session
+    return session, manifest.timeline.stride
 
 
-def step_times(sessions: list[Session], rounds: int = 60) -> list[np.ndarray[Any, Any]]:
+def step_times(sessions: list[tuple[Session, int]], rounds: int = 60) -> list[np.ndarray[Any, Any]]:
     """Seconds of steps, of several networks in turn so that a busy machine slows all of them alike.
 
     A network that strides in time works unequally from step to step; a time is the mean over one round of its strides.
     """
-    periods = [session.manifest.timeline.stride for session in sessions]
-    whole = [p * max(1, math.ceil(4 / p)) for p in periods]
+    whole = [period * max(1, math.ceil(4 / period)) for _, period in sessions]
     samples: list[list[float]] = [[] for _ in sessions]
     for turn in range(WARM_UP + rounds):
-        for session, steps, own in zip(sessions, whole, samples, strict=True):
+        for (session, _), steps, own in zip(sessions, whole, samples, strict=True):
             start = now()
             for _ in range(steps):
                 session.run()

@@ -152,7 +152,7 @@ def _weights(family: Family) -> list[tuple[str, int]]:
 
 def _layers(net: nn.Module, family: Family) -> list[tuple[str, nn.Module]]:
     kinds = (nn.modules.conv._ConvNd, nn.Linear, nn.modules.batchnorm._BatchNorm, nn.LayerNorm)
-    found = []
+    found: list[tuple[str, nn.Module]] = []
     for name, _ in _weights(family):
         module, _ = owner_of(net, name)
         if isinstance(module, kinds):

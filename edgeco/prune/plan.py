@@ -143,7 +143,7 @@ class PruningPlan:
     def _verify(self, net: nn.Module) -> None:
         from edgeco.prune.planning import clip_of
 
-        exact = [cut for cut in self.data.cuts]
+        exact = self.data.cuts
         clip = self.clip if self.clip is not None else clip_of(self.data)
         try:
             if self.data.approximate:

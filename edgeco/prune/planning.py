@@ -34,7 +34,7 @@ class Options:
     Attributes:
         budget: what it may cost.
         importance: a name of `CRITERIA`, or a function.
-        protect: names of tensors or modules, or regular expressions for them, of which nothing is removed.
+        protect: names of tensors or modules, or regular expressions for them; channels that these make stay.
         limits: what every family keeps.
         per: divide scores by what a unit costs: "macs" or "parameters"; None not to.
         approximate: also remove channels that change a normalisation over others.
@@ -82,7 +82,7 @@ def plan(
             else magnitude.
         batches: inputs and targets for criteria that look at data; read once.
         loss: of answers and targets, for taylor.
-        protect: names of modules or tensors, or regular expressions that match them whole; nothing of them is removed.
+        protect: names of modules or tensors, or regular expressions that match them whole; channels they make stay.
         round_to: widths become multiples of it (8, 16, 32), or stay.
         min_width, cap: least units that stay of each group, and the greatest share of it that goes.
         widths: least units of single groups, by name.
@@ -134,9 +134,7 @@ class Planner:
     def plan(self) -> PruningPlan:
         """The plan."""
         while True:
-            self.channels = find_channels(self.clip, frozenset(self.rigid))
-            self.reasons = self._reasons()
-            self._check_protect()
+            self.find()
             removed = self._choose()
             exact = {name: units for name, units in removed.items() if not self._family(name).approximate}
             self.say("holding it against the oracle")
@@ -150,6 +148,12 @@ class Planner:
                 else:
                     self.refused[name] = f"the oracle refused it: {why}"
         return self._written(removed, exact)
+
+    def find(self) -> None:
+        """Find families, and why some of them stay."""
+        self._check_protect()
+        self.channels = find_channels(self.clip, frozenset(self.rigid))
+        self.reasons = self._reasons()
 
     # -- what may go -------------------------------------------------------------------------------------------
 
@@ -197,8 +201,8 @@ class Planner:
         if removed is None:
             least = figure(ranking.first(len(ranking.portions)))
             raise SpecError(
-                f"The budget {self.options.budget} is out of reach: with all that may go, {least / before:.1%} is left. "
-                f"{self._why_not()}"
+                f"The budget {self.options.budget} is out of reach: with all that may go, {least / before:.1%} "
+                f"is left. {self._why_not()}"
             )
         return removed
 
@@ -262,7 +266,10 @@ class Planner:
         known = known_repairs(probe, cuts, self.channels, gone)
         own = {(r.module, r.attribute): r for r in possible_repairs(self.net, self.channels, gone)}
         chosen = [own[r.module, r.attribute] for r in self.repairs if (r.module, r.attribute) in own]
-        return cuts, [*known, *(r for r in chosen if (r.module, r.attribute) not in {(k.module, k.attribute) for k in known})]
+        return cuts, [
+            *known,
+            *(r for r in chosen if (r.module, r.attribute) not in {(k.module, k.attribute) for k in known}),
+        ]
 
     def _attempt(self, removed: Removed) -> float:
         """The oracle's difference; tried with the network's own sizes left alone first, then set.
@@ -301,7 +308,8 @@ class Planner:
             if found:
                 return found
             raise CheckFailed(
-                f"Groups pass the oracle alone but not together ({error}): {', '.join(names[:4])}; protect some of them."
+                f"Groups pass the oracle alone but not together ({error}): {', '.join(names[:4])}; "
+                "protect some of them."
             ) from error
         return {}
 
@@ -385,7 +393,7 @@ def cuts_of(channels: Channels, removed: Removed) -> list[Cut]:
 
 
 def _touches(family: Family, pattern: str) -> bool:
-    return any(_matches(pattern, name) for name, _ in family.members)
+    return any(_matches(pattern, name) for name, _ in family.makers)
 
 
 def _matches(pattern: str, name: str) -> bool:

@@ -29,8 +29,8 @@ def known_repairs(net: nn.Module, cuts: Sequence[Cut], channels: Channels, gone:
     found: dict[tuple[str, str], Repair] = {}
     paths = sorted({_layer_path(cut.tensor) for cut in cuts})
     shape = channels.shape_without(gone)
-    for path in paths:
-        _note(found, net, path, _sizes(net.get_submodule(path)))
+    for layer in paths:
+        _note(found, net, layer, _sizes(net.get_submodule(layer)))
     for node in channels.clip.graph.nodes:
         packet = getattr(node.target, "overloadpacket", None)
         if packet in (aten.group_norm, aten.layer_norm, aten.rms_norm):
@@ -69,7 +69,8 @@ def _sizes(module: nn.Module) -> Sizes:
     if isinstance(module, nn.Embedding):
         return {"embedding_dim": module.weight.shape[1]}
     if isinstance(module, nn.RNNBase):
-        return {"input_size": module.weight_ih_l0.shape[1], "hidden_size": module.weight_hh_l0.shape[1]}
+        into, kept = module.get_parameter("weight_ih_l0"), module.get_parameter("weight_hh_l0")
+        return {"input_size": into.shape[1], "hidden_size": kept.shape[1]}
     if isinstance(module, nn.PReLU):
         return {"num_parameters": module.weight.shape[0]}
     return {}

@@ -60,7 +60,7 @@ def bench(
     engine: str = "auto",
     threads: int | None = None,
     variant: str | None = None,
-    precision: Literal["fp32", "fp16"] | None = None,
+    precision: Literal["fp32", "fp16", "int8"] | None = None,
     rows: int = 1,
     steps: int = 200,
     warm_up: int = WARM_UP,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import reduce
 from importlib.resources import as_file, files
@@ -82,15 +82,16 @@ def _share(frames: Sequence[DemoFrame]) -> float | None:
     return sum(frame.seen == frame.truth for frame in counted) / len(counted) if counted else None
 
 
-def load_demo(engine: str = "auto", threads: int | None = None) -> Model:
-    """The shipped bundle, loaded. Raises BundleError if this installation lacks it."""
+def load_demo(engine: str = "auto", threads: int | None = None, say: Callable[[str], None] | None = None) -> Model:
+    """The shipped bundle, loaded; ``say`` is called with what takes long. Raises BundleError if this installation lacks
+    it."""
     resource = reduce(lambda folder, name: folder / name, SHIPPED, files("edgeco"))
     if not resource.is_file():
         raise BundleError(
             f"edgeco is installed without its demonstration bundle ({'/'.join(SHIPPED)}); install it again"
         )
     with as_file(resource) as path:
-        return load(path, engine=engine, threads=threads)
+        return load(path, engine=engine, threads=threads, say=say)
 
 
 def run_demo(model: Model, seed: int = 0) -> DemoReport:

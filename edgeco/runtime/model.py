@@ -24,7 +24,7 @@ class Model:
 
     Attributes:
         bundle: the bundle it came from.
-        manifest: what the bundle says of the network.
+        manifest: what the bundle says of the network, its histories as this variant stores them.
         sha256: identity of the network.
         variant: the numeric form that was compiled.
         engine: what runs it.
@@ -32,9 +32,10 @@ class Model:
     """
 
     def __init__(self, bundle: Bundle, engine: Engine, variant: str, why: str) -> None:
-        check_graph(engine, bundle.manifest)
+        manifest = bundle.manifest.of_variant(variant)
+        check_graph(engine, manifest)
         self.bundle = bundle
-        self.manifest: Manifest = bundle.manifest
+        self.manifest: Manifest = manifest
         self.sha256: str = bundle.sha256
         self.engine = engine
         self.variant = variant
@@ -82,7 +83,7 @@ def load(
     engine: str = "auto",
     threads: int | None = None,
     variant: str | None = None,
-    precision: Literal["fp32", "fp16"] | None = None,
+    precision: Literal["fp32", "fp16", "int8"] | None = None,
     say: Callable[[str], None] | None = None,
 ) -> Model:
     """Open a bundle and compile it for this device.

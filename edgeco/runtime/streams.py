@@ -180,6 +180,12 @@ class Streams:
         """
         start = now()
         session = self._open()
+        with self._memory.current:
+            return self._tick(session, frames, start)
+
+    def _tick(
+        self, session: RowSession, frames: Mapping[int, Frame | Array | Mapping[str, Frame | Array]], start: int
+    ) -> dict[int, Result]:
         stamps = {row: self._take(row, frame) for row, frame in frames.items()}
         held = [row for row, live in self._live.items() if live.steps and row not in frames]
         if not stamps:
@@ -193,7 +199,7 @@ class Streams:
         self._count(held, session.run_rows(stepping, held))
         for row, own in stepping.items():
             self._live[row].steps = own + 1
-        answers = {row: self._answers(self._live[row], own) for row, own in stepping.items()}
+        answers = self._answers(stepping)
         latency = (now() - start) * 1e-9
         return {row: self._result(stepping[row], answers[row], stamp, latency) for row, stamp in stamps.items()}
 
@@ -273,12 +279,17 @@ class Streams:
         session.load_row(row, starter.past())
         self._live[row].latest = {name: memory.read(buffer) for name, buffer in starter.outputs.items()}
 
-    def _answers(self, live: _Row, step: int) -> dict[str, Array]:
+    def _answers(self, stepping: Mapping[int, int]) -> dict[int, dict[str, Array]]:
+        """Copies of the answers of rows' steps, waited for once."""
+        if not self._always:
+            return {row: self._latest(self._live[row], step) for row, step in stepping.items()}
+        buffers = [buffer for row in stepping for _, buffer in self._live[row].outputs]
+        made = iter(self._memory.read_all(buffers))
+        return {row: {name: next(made) for name, _ in self._live[row].outputs} for row in stepping}
+
+    def _latest(self, live: _Row, step: int) -> dict[str, Array]:
         """Copies of the answers of a row's step, and of its last where none was due."""
         read = self._memory.read
-        if self._always:
-            names, buffers = zip(*live.outputs, strict=True)
-            return dict(zip(names, self._memory.read_all(buffers), strict=True))
         for output, (name, buffer) in zip(self._manifest.outputs, live.outputs, strict=True):
             if (step - output.valid_from) % output.rate == 0:
                 live.latest[name] = read(buffer)

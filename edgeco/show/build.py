@@ -14,6 +14,7 @@ from rich.table import Table
 from edgeco.bundle import open_bundle
 from edgeco.bundle.manifest import Input
 from edgeco.show.console import count_text, facts, plain, table
+from edgeco.show.ranges import calibration_facts, ranges_tables
 
 if TYPE_CHECKING:
     from edgeco.building import BuildReport
@@ -52,7 +53,11 @@ def show_built(report: BuildReport, out: Path, console: Console) -> None:
     """Print what a build made."""
     for made in report_tables(report.to_json()):
         console.print(made)
-    console.print(plain(f"{out} is built; run it with: {run_command(out, open_bundle(out).manifest.inputs)}"))
+    bundle = open_bundle(out)
+    ranges = bundle.ranges()
+    for made in () if ranges is None else ranges_tables(ranges, tensors=False)[1:]:
+        console.print(made)
+    console.print(plain(f"{out} is built; run it with: {run_command(out, bundle.manifest.inputs)}"))
 
 
 def run_command(out: Path, inputs: Sequence[Input]) -> str:
@@ -86,7 +91,8 @@ def report_tables(report: Mapping[str, Any]) -> list[Table]:
         values[variant] = f"{drift:.1e} from FP32 relative, over a stream"
     if report.get("pinned"):
         values["clip length"] = f"pinned: {report['pinned']}"
-    return [facts("Conversion", values), _lines(report["lines"]), _layers(report["step_layers"])]
+    calibrated = [calibration_facts(report["calibration"])] if report.get("calibration") else []
+    return [facts("Conversion", values), *calibrated, _lines(report["lines"]), _layers(report["step_layers"])]
 
 
 def _weights(matched: Mapping[str, Any]) -> str:

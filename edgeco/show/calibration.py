@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from time import monotonic
 from typing import TYPE_CHECKING
 
@@ -25,12 +26,20 @@ def progress_text(done: Progress) -> str:
     return f"stream {done.stream + 1} of {done.streams}, {done.name}: frame {done.frame}; {done.frames} frames in all"
 
 
+@dataclass(frozen=True)
+class Told:
+    """What is to be told of frames, and of stages after them."""
+
+    of_frames: Callable[[Progress], None]
+    of_stages: Callable[[str], None]
+
+
 @contextmanager
-def calibration_progress(console: Console) -> Iterator[Callable[[Progress], None]]:
-    """A function to be told of every frame: a line that changes on a terminal, one every few seconds elsewhere."""
+def calibration_progress(console: Console) -> Iterator[Told]:
+    """Who is told of every frame and stage: a line that changes on a terminal, one every few seconds elsewhere."""
     if console.is_terminal:
         with console.status("opening the recordings") as status:
-            yield lambda done: status.update(plain(progress_text(done)))
+            yield Told(lambda done: status.update(plain(progress_text(done))), lambda text: status.update(plain(text)))
         return
     last = [monotonic()]
 
@@ -39,7 +48,7 @@ def calibration_progress(console: Console) -> Iterator[Callable[[Progress], None
             last[0] = monotonic()
             console.print(plain(progress_text(done)))
 
-    yield say
+    yield Told(say, lambda text: console.print(plain(text)))
 
 
 def show_calibrated(report: CalibrationReport, console: Console) -> None:
@@ -47,5 +56,7 @@ def show_calibrated(report: CalibrationReport, console: Console) -> None:
     console.print(calibration_facts(report.summary.to_json()))
     for made in ranges_tables(report.ranges, tensors=False)[1:]:
         console.print(made)
+    for name, drift in report.drifts.items():
+        console.print(plain(f"{name}: {drift:.1e} from FP32 relative, over a stream"))
     how = "" if report.written.endswith(".json") else f"; all of it: edgeco inspect --ranges {report.written}"
     console.print(plain(f"{report.written} holds the ranges of {report.summary.tensors} tensors{how}"))

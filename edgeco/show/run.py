@@ -22,6 +22,7 @@ from edgeco.runtime.pre import load_pre
 from edgeco.runtime.sinks import AnnotatedVideo, Callback, JsonLines, Keeps, Sink, Window, parse_rotation
 from edgeco.runtime.smoothing import parse_smoothing
 from edgeco.runtime.sources import Source, open_source
+from edgeco.runtime.sources.sensors import RowSource
 from edgeco.show.console import console, print_json, say
 from edgeco.show.live import Board
 from edgeco.show.measures import Changes, show_run
@@ -52,7 +53,7 @@ class RunOptions:
     top: int = 5
     engine: str = "auto"
     threads: int | None = None
-    precision: Literal["fp32", "fp16"] | None = None
+    precision: Literal["fp32", "fp16", "int8"] | None = None
     affinity: str | None = None
     preview: int | None = None
     preview_host: str = "127.0.0.1"
@@ -89,6 +90,8 @@ def run_bundle(options: RunOptions) -> None:
             stack.callback(preview.close)
         idle = idle_power(telemetry, options.idle_power)
         source = stack.enter_context(open_source(options.source))
+        if isinstance(source, RowSource) and model.manifest.timeline.fps:
+            source.assume(model.manifest.timeline.fps)
         _refuse_one_file_twice(options, *source.files)
         asked: list[str] = []
         sinks = _sinks(options, model, source, out, lambda: asked.append("window"))

@@ -68,12 +68,12 @@ class Flag:
     text: str
 
 
-def flags_of(recipe: type[Recipe]) -> list[Flag]:
-    """A flag for every field of a recipe."""
-    return [_flag(field) for field in msgspec.structs.fields(recipe)]
+def flags_of(recipe: Recipe) -> list[Flag]:
+    """A flag for every field of a recipe, its value there being the default."""
+    return [_flag(field, getattr(recipe, field.name)) for field in msgspec.structs.fields(type(recipe))]
 
 
-def add_flags(parser: argparse.ArgumentParser, recipe: type[Recipe]) -> None:
+def add_flags(parser: argparse.ArgumentParser, recipe: Recipe) -> None:
     """Let a script's parser take a recipe's fields, and ``--config``; `recipe_from` reads what was given."""
     parser.add_argument("--config", type=Path, metavar="FILE", help="TOML with any of these fields, and what to search")
     for flag in flags_of(recipe):
@@ -83,8 +83,8 @@ def add_flags(parser: argparse.ArgumentParser, recipe: type[Recipe]) -> None:
         )
 
 
-def recipe_from(given: argparse.Namespace, recipe: type[R]) -> tuple[R, Space[R]]:
-    """The recipe of a parsed command line, flags having the last word over ``--config``, and its search space.
+def recipe_from(given: argparse.Namespace, recipe: R) -> tuple[R, Space[R]]:
+    """A recipe changed by ``--config`` and then by flags, and its search space.
 
     Raises:
         SpecError: the file or a value is not usable.
@@ -92,7 +92,7 @@ def recipe_from(given: argparse.Namespace, recipe: type[R]) -> tuple[R, Space[R]
     fields, search = read_config(given.config) if given.config else ({}, {})
     flags = {name: getattr(given, name) for name in recipe.__struct_fields__}
     fields |= {name: value for name, value in flags.items() if value is not None}
-    made = make_recipe(recipe, fields)
+    made = make_recipe(type(recipe), {**msgspec.to_builtins(recipe), **fields})
     return made, Space(made, search)
 
 
@@ -162,11 +162,11 @@ def _drawn(name: str, choice: Any, rng: np.random.Generator, *, whole: bool) -> 
     return round(value) if whole else value
 
 
-def _flag(field: msgspec.structs.FieldInfo) -> Flag:
+def _flag(field: msgspec.structs.FieldInfo, default: Any) -> Flag:
     kind, meta = field.type, None
     if get_origin(kind) is Annotated:
         kind, *notes = get_args(kind)
         meta = next((note for note in notes if isinstance(note, Meta)), None)
     choices = tuple(map(str, get_args(kind))) if get_origin(kind) is Literal else None
     plain = next((part for part in get_args(kind) if part in (int, float)), kind) if choices is None else str
-    return Flag(field.name, plain, field.default, choices, (meta.description if meta else None) or field.name)
+    return Flag(field.name, plain, default, choices, (meta.description if meta else None) or field.name)

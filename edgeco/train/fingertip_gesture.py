@@ -38,15 +38,8 @@ _MIRRORED = np.array([0, 2, 1, 3])
 """What a class becomes in a mirror, and in time reversed: the circles change places."""
 
 
-class TrackRecipe(Recipe, frozen=True, kw_only=True):
-    """Defaults of the shipped weights."""
-
-    steps: int = 1500
-    batch: int = 64
-    peak: float = 3e-3
-    weight_decay: float = 0.05
-    average: float = 0.99
-    validate_every: int = 100
+RECIPE = Recipe(steps=1500, batch=64, peak=3e-3, weight_decay=0.05, average=0.99, validate_every=100)
+"""Of the shipped weights."""
 
 
 def read_tracks(path: Path) -> Data:
@@ -97,7 +90,7 @@ class Varied:
 class TrackTask(Task):
     """What the common script needs to know of this network."""
 
-    recipe = TrackRecipe
+    recipe = RECIPE
     labels = LABELS
     fps = FPS
 

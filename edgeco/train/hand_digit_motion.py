@@ -24,19 +24,14 @@ from edgeco.train.script import Clips, Task, main_of
 
 FRACTIONS = (0.65, 0.1, 0.25)
 """Of the digits' images: to learn from, to validate, to test."""
+TESTED, KNOWN = 1200, 6000
+"""Clips drawn to validate and to test, and from each part that a nearest neighbour knows."""
 EARLY = 0.35
 """Share of the clips that begin in mid-clip, led by copies of that frame, as a stream is that has just begun."""
 
 
-class DigitRecipe(Recipe, frozen=True, kw_only=True):
-    """Defaults of the shipped weights."""
-
-    steps: int = 3000
-    batch: int = 64
-    peak: float = 4e-3
-    average: float = 0.995
-    validate_every: int = 250
-    threads: int = 1
+RECIPE = Recipe(steps=3000, batch=64, peak=4e-3, average=0.995, validate_every=250)
+"""Of the shipped weights."""
 
 
 def normalise(clips: NDArray[np.uint8]) -> Tensor:
@@ -68,7 +63,7 @@ class Drawn:
 class DigitTask(Task):
     """What the common script needs to know of this network."""
 
-    recipe = DigitRecipe
+    recipe = RECIPE
     labels = LABELS
     fps = FPS
 
@@ -83,10 +78,10 @@ class DigitTask(Task):
         return Drawn(by_digit(data), recipe.batch, recipe.seed)
 
     def clips(self, data: Data, seed: int) -> Clips:
-        return draw(data, 1200, seed)
+        return draw(data, TESTED, seed)
 
     def known(self, data: Data, seed: int) -> Clips:
-        return draw(data, 6000, seed)
+        return draw(data, KNOWN, seed)
 
     def entering(self, frames: NDArray[np.uint8]) -> Tensor:
         return normalise(frames)

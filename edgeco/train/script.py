@@ -31,7 +31,8 @@ Clips = tuple[NDArray[Any], NDArray[np.int64]]
 class Task(ABC):
     """A network, its data, and how both come together."""
 
-    recipe: ClassVar[type[Recipe]]
+    recipe: ClassVar[Recipe]
+    """The defaults of its script."""
     labels: ClassVar[tuple[str, ...]]
     fps: ClassVar[float]
 

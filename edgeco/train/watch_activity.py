@@ -33,15 +33,8 @@ EARLY = 0.3
 """Share of the clips that begin before their recording, as a stream does that has just begun."""
 
 
-class WatchRecipe(Recipe, frozen=True, kw_only=True):
-    """Defaults of the shipped weights."""
-
-    steps: int = 600
-    batch: int = 32
-    peak: float = 3e-3
-    weight_decay: float = 0.05
-    average: float = 0.99
-    validate_every: int = 100
+RECIPE = Recipe(steps=600, batch=32, peak=3e-3, weight_decay=0.05, average=0.99, validate_every=100)
+"""Of the shipped weights."""
 
 
 def varied(rng: np.random.Generator, frames: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -57,7 +50,7 @@ def varied(rng: np.random.Generator, frames: NDArray[np.float32]) -> NDArray[np.
 class WatchTask(Task):
     """What the common script needs to know of this network."""
 
-    recipe = WatchRecipe
+    recipe = RECIPE
     labels = LABELS
     fps = FPS
 

@@ -17,6 +17,7 @@ from archives import archive_attacks
 from forging import Attack, forge, members_of, pack
 from graphs import external_data_attacks, foreign_plan_attacks, graph_attacks
 from manifests import listing_attacks, manifest_attacks
+from ranges import range_attacks
 from tensors import tensor_attacks
 from toy_bundle import Toy
 
@@ -31,6 +32,7 @@ GROUPS = (
     external_data_attacks,
     foreign_plan_attacks,
     graph_attacks,
+    range_attacks,
 )
 
 

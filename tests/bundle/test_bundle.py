@@ -13,10 +13,11 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
-from toy_bundle import STEPS, WEIGHT, Toy, toy_graph, toy_manifest, toy_members
+from toy_bundle import STEPS, WEIGHT, Toy, toy_graph, toy_manifest, toy_members, toy_ranges
 
 from edgeco.bundle import Manifest, archive, contents, open_bundle, write_bundle
 from edgeco.bundle.manifest import Member
+from edgeco.bundle.ranges import RANGES, Ranges
 from edgeco.errors import BundleError, SpecError, WriteError
 
 
@@ -30,6 +31,18 @@ def test_everything_comes_back(toy: Toy) -> None:
     assert bundle.report() == {"drift": 0.0}
     assert bundle.sha256 == hashlib.sha256(bundle.read("manifest.json")).hexdigest()
     assert "toy" in repr(bundle)
+
+
+def test_ranges_are_a_member_that_need_not_be_there(toy: Toy, tmp_path: Path) -> None:
+    assert open_bundle(toy.path).ranges() is None
+    data = toy_ranges(toy.manifest, toy.members)
+    write_bundle(tmp_path / "calibrated", toy.manifest, toy.members | {RANGES: data})
+    found = open_bundle(tmp_path / "calibrated").ranges()
+    assert found == Ranges.from_json(data) and found.of("h000_1").border == 0.0
+    other = toy.members | {RANGES: data.replace(found.model.encode(), b"0" * 64)}
+    with pytest.raises(BundleError, match="of another network, or of other weights"):
+        write_bundle(tmp_path / "foreign", toy.manifest, other)
+    assert not (tmp_path / "foreign").exists()
 
 
 def test_any_zip_reader_agrees(toy: Toy) -> None:

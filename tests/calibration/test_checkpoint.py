@@ -113,12 +113,13 @@ def test_a_recording_that_has_changed_meanwhile_is_noticed(built: tuple[Exported
     exported, manifest = built
     tape = streams(manifest, 70)[0]
     kept = Checkpoint(tmp_path / "kept")
-    progress, stop = stops_after(9)
-    with pytest.raises(CalibrationStopped):
-        observe(exported, manifest, [Changing(tape)], progress=progress, stop=stop, checkpoint=kept)
     for changed in (np.roll(tape, 1), tape[:4]):
+        progress, stop = stops_after(9)
+        with pytest.raises(CalibrationStopped):
+            observe(exported, manifest, [Changing(tape)], progress=progress, stop=stop, checkpoint=kept)
         with pytest.raises(CalibrationError, match="tape gives other frames than when the calibration was interrupted"):
             observe(exported, manifest, [Changing(changed)], checkpoint=kept)
+        assert not kept.path.exists(), "it is begun anew when it is called again"
 
 
 class Camera(ArrayRecording):

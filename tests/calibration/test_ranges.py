@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -57,6 +58,18 @@ def test_they_are_of_one_network_with_its_weights(built: tuple[Exported, Manifes
         one_sentence(error.value)
     renumbered = Exported(exported.graphs[::-1], tuple(1 - n for n in exported.schedule), exported.weights)
     assert model_hash(renumbered) == ranges.model, "numbers of graphs are names, what is due in each step is not"
+
+
+def test_the_hash_of_the_model_is_the_one_that_the_documentation_describes(built: tuple[Exported, Manifest]) -> None:
+    exported, _ = built
+    told = hashlib.sha256(b"edgeco model\0")
+    for number in exported.schedule:
+        told.update(hashlib.sha256(exported.graphs[number] if number is not None else b"").digest())
+    for name in sorted(exported.weights):
+        array = exported.weights[name]
+        head = b"\0".join([b"", name.encode(), array.dtype.name.encode(), str(array.shape).encode(), b""])
+        told.update(head + array.tobytes())
+    assert told.hexdigest() == model_hash(exported)
 
 
 def test_a_tensor_that_was_not_observed_is_told(ranges: Ranges) -> None:

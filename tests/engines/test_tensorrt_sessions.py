@@ -258,6 +258,10 @@ def test_two_frames_may_wait_and_the_third_waits_for_them(one: Fake) -> None:
         memory.write(session.inputs["x"], frame)
         waiting.append(len(queue.work))
     assert waiting == [1, 2, 1, 2, 1]
+    memory.read_all(list(session.outputs.values()))
+    for number, frame in enumerate(net.frames(2), 1):
+        memory.write(session.inputs["x"], frame)
+        assert len(queue.work) == number
 
 
 def test_what_lies_on_the_gpu_is_copied_before_its_owner_goes_on(one: Fake) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -14,6 +14,7 @@ from safetensors.numpy import save
 
 from edgeco.bundle import write_bundle
 from edgeco.bundle.manifest import Costs, Golden, History, Input, Manifest, Output, Read, Timeline, Variant
+from edgeco.bundle.ranges import Ranges, TensorRange, model_hash
 
 STEPS = 6
 WIDTH = 3
@@ -67,6 +68,26 @@ def toy_members() -> dict[str, bytes]:
         "golden.safetensors": save({"frame.frame": frames, "answer.score": answers}),
         "report.json": json.dumps({"drift": 0.0}).encode(),
     }
+
+
+def toy_ranges(manifest: Manifest, members: dict[str, bytes]) -> bytes:
+    """What a calibration of the toy might have found."""
+    weights = {"w": WEIGHT, "unused": np.zeros(2, np.int8)}
+    model = model_hash(Exact((members["graphs/fp32.onnx"],), (0,), weights))
+    found = TensorRange(low=-2.0, high=3.0, amax=2.5, method="mse", count=9, limit=4.0, histogram=(4, 3, 1, 1))
+    histories = {"h000": msgspec.structs.replace(found, border=0.0)}
+    tensors = {"frame": found} | dict.fromkeys(("h000_new", "h000_1", "h000_2"), histories["h000"])
+    return Ranges(
+        model=model, data="0" * 64, frames=9, streams=1, reset=None, method="mse", tensors=tensors, histories=histories
+    ).to_json()
+
+
+class Exact(NamedTuple):
+    """Graphs as a bundle has them."""
+
+    graphs: tuple[bytes, ...]
+    schedule: tuple[int | None, ...]
+    weights: dict[str, np.ndarray[Any, Any]]
 
 
 @dataclass(frozen=True)

@@ -382,6 +382,28 @@ def test_compile_and_run_on_the_command_line(bundles: dict[str, str], one: Fake,
     assert verified.exit_code == 0, verified.output
 
 
+def test_a_tick_of_many_rows_waits_once(bundles: dict[str, str], one: Fake) -> None:
+    model = edgeco.load(bundles["sensors"], engine="tensorrt")
+    frames = np.random.default_rng(0).standard_normal((6, 5, 4)).astype(np.float32)
+    with model.streams(5) as streams:
+        rows = [streams.join() for _ in range(5)]
+        streams.tick(dict(zip(rows, frames[0], strict=True)))
+        for given in frames[1:]:
+            before = streams._memory._waits
+            streams.tick(dict(zip(rows, given, strict=True)))
+            assert streams._memory._waits == before + 1
+
+
+@pytest.mark.parametrize("version", ["8.6.1", "11.4.0.106"])
+def test_the_shipped_network_runs_on_a_gpu_too(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, version: str) -> None:
+    monkeypatch.setattr("edgeco.engines.tensorrt.plans.compile_in_child", compile_here)
+    with installed(monkeypatch, tmp_path, version):
+        ran = CliRunner().invoke(main, ["demo", "--json"])
+        assert ran.exit_code == 0, ran.output
+        assert "compiling camera_motion for Fake GPU (fp16), once" in ran.stderr
+        assert f"tensorrt {version} (the fastest here)" in json.loads(ran.stdout)["why"]
+
+
 def test_build_and_compile_in_one(one: Fake, tmp_path: Path) -> None:
     out = tmp_path / "sensors.edgeco"
     made = CliRunner().invoke(main, ["build", f"{NETS}:sensors", "-o", str(out), "--compile"])

@@ -19,20 +19,20 @@ class Wider(Recipe, frozen=True, kw_only=True):
 
 def parsed(*arguments: str) -> argparse.Namespace:
     parser = argparse.ArgumentParser(exit_on_error=False)
-    add_flags(parser, Wider)
+    add_flags(parser, Wider())
     return parser.parse_args(arguments)
 
 
 def test_every_field_is_a_flag() -> None:
-    assert [flag.name for flag in flags_of(Wider)] == list(Wider.__struct_fields__)
-    recipe, _ = recipe_from(parsed("--peak", "0.1", "--width", "16", "--patience", "4", "--precision", "bf16"), Wider)
+    assert [flag.name for flag in flags_of(Wider(steps=9))] == list(Wider.__struct_fields__)
+    recipe, _ = recipe_from(parsed("--peak", "0.1", "--width", "16", "--patience", "4", "--precision", "bf16"), Wider())
     assert (recipe.peak, recipe.width, recipe.patience, recipe.precision) == (0.1, 16, 4, "bf16")
-    assert recipe.steps == Wider().steps
+    assert recipe.steps == Wider().steps and flags_of(Wider(steps=9))[0].default == 9
 
 
 def test_flags_have_the_last_word_over_the_file(tmp_path: Path) -> None:
     (tmp_path / "how.toml").write_text("steps = 50\npeak = 0.02\nwidth = 4\n[search]\nwidth = [4, 8]\n")
-    recipe, space = recipe_from(parsed("--config", str(tmp_path / "how.toml"), "--peak", "0.5"), Wider)
+    recipe, space = recipe_from(parsed("--config", str(tmp_path / "how.toml"), "--peak", "0.5"), Wider())
     assert (recipe.steps, recipe.peak, recipe.width) == (50, 0.5, 4) and space.search == {"width": [4, 8]}
 
 
@@ -82,10 +82,10 @@ def test_what_is_no_space_is_refused(search: dict[str, object], told: str) -> No
 def test_what_is_no_recipe_is_refused(tmp_path: Path, text: str, told: str) -> None:
     (tmp_path / "how.toml").write_text(text)
     with pytest.raises(SpecError, match=told):
-        recipe_from(parsed("--config", str(tmp_path / "how.toml")), Wider)
+        recipe_from(parsed("--config", str(tmp_path / "how.toml")), Wider())
 
 
 def test_a_file_that_is_not_there() -> None:
     with pytest.raises(SpecError, match="cannot be read"):
-        recipe_from(parsed("--config", "nowhere.toml"), Wider)
+        recipe_from(parsed("--config", "nowhere.toml"), Wider())
     assert make_recipe(Wider, {"width": 3}).width == 3

@@ -103,7 +103,7 @@ def _configure(api: Api, config: Any, order: Order) -> None:
         config.clear_flag(trt.BuilderFlag.TF32)  # on by default, and three digits less than FP32
     if order.strong:
         return  # the flags below are errors beside a typed graph, where they exist at all
-    if order.precision == "fp16":
+    if order.precision in ("fp16", "int8"):
         config.set_flag(trt.BuilderFlag.FP16)
     if order.int8:
         config.set_flag(trt.BuilderFlag.INT8)

@@ -10,7 +10,7 @@ import msgspec
 from edgeco.bundle.protobuf import BYTES, read_fields
 from edgeco.engines.tensorrt.graph_io import GraphIo
 
-Precision = Literal["fp32", "fp16"]
+Precision = Literal["fp32", "fp16", "int8"]
 LEVEL = 3
 """TensorRT's own default of 0 to 5, taken where neither the user nor the device's profile says another; higher ones try
 more kernels, for up to hours."""
@@ -36,7 +36,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     """One compilation.
 
     Attributes:
-        precision: of the numbers inside; fp32 is exact, without TF32.
+        precision: of the numbers inside; fp32 is exact, without TF32; int8 lets what is not quantised be FP16.
         strong: whether the types are those that the graph says.
         int8: whether the graph quantises, which a weakly typed network must be told.
         shapes: of every input, rows included.

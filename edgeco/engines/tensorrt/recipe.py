@@ -14,6 +14,10 @@ from edgeco.errors import EngineError, SpecError
 BASE, PLAIN, HALF = "fp32", "trt-fp32", "trt-fp16"
 """Variants: every bundle's own; the same numbers as TensorRT takes them (opset 17); the graph typed FP16 throughout."""
 
+WEAK, STRONG, FLOAT_STATES = "trt-int8", "trt-int8-typed", "-float-states"
+"""INT8 for a network that is typed by flags, and one that is typed itself; and what is added to either's name where
+histories are not kept in INT8, for a version that does not take it at the ends of a network."""
+
 REMEDY = "build the bundle again with: edgeco build … --tensorrt"
 
 
@@ -59,6 +63,8 @@ def choose_recipe(
         SpecError: precision and variant contradict each other.
     """
     asked = _asked(precision, variant)
+    if asked == "int8":
+        return _quantised_recipe(api, manifest, graphs, "" if variant is None else variant)
     if asked != "fp32":
         reason = _refusal(api, manifest, HALF if api.strong else PLAIN, graphs, HALF)
         if reason is None:
@@ -79,9 +85,11 @@ def choose_recipe(
 def _asked(precision: Precision | None, variant: str | None) -> Precision | None:
     if variant is None:
         return precision
-    of: Precision | None = {BASE: "fp32", PLAIN: "fp32", HALF: "fp16"}.get(variant)  # type: ignore[assignment]
+    known: dict[str, Precision] = {BASE: "fp32", PLAIN: "fp32", HALF: "fp16"}
+    known |= dict.fromkeys((WEAK, STRONG, WEAK + FLOAT_STATES, STRONG + FLOAT_STATES), "int8")
+    of = known.get(variant)
     if of is None:
-        raise EngineError(f"TensorRT does not run the variant {variant!r}; it runs {BASE}, {PLAIN} and {HALF}")
+        raise EngineError(f"TensorRT does not run the variant {variant!r}; it runs {', '.join(known)}")
     if precision is not None and precision != of:
         raise SpecError(f"the variant {variant!r} is {of}, and {precision} was asked for; leave one of them out")
     return of
@@ -111,3 +119,40 @@ def _half_recipe(api: Api, halved: Callable[[], frozenset[str]]) -> Recipe:
     if api.strong:
         return Recipe(HALF, HALF, "fp16", True, frozenset(), "fp16, typed in the graph")
     return Recipe(PLAIN, HALF, "fp16", False, halved(), "fp16, chosen by TensorRT layer by layer")
+
+
+def float_states(recipe: Recipe, manifest: Manifest) -> Recipe | None:
+    """What to do instead where INT8 at the ends of a network is refused; None where that is not how it came."""
+    other = recipe.variant + FLOAT_STATES
+    if recipe.precision != "int8" or other not in manifest.variants:
+        return None
+    half = recipe.half | frozenset(
+        name
+        for history in manifest.histories
+        if history.name in manifest.variants[recipe.variant].histories
+        for name in (history.write, *(read.name for read in history.reads))
+    )
+    return Recipe(other, other, "int8", recipe.strong, frozenset() if recipe.strong else half, "int8, states FP16")
+
+
+def _quantised_recipe(
+    api: Api, manifest: Manifest, graphs: Callable[[str], Sequence[GraphIo]], variant: str
+) -> Recipe:
+    """INT8 in the typing of the installed version."""
+    chosen = variant or (STRONG if api.strong else WEAK)
+    strong = chosen.startswith(STRONG)
+    if strong != api.strong:
+        typing = "typed" if api.strong else "not typed"
+        raise EngineError(f"TensorRT {api.text} wants a network that is {typing}, which the variant {chosen!r} is not")
+    if chosen not in manifest.variants:
+        raise EngineError(
+            f"{manifest.name} has no variant {chosen} for TensorRT {api.text}; build it again with --precision int8 "
+            "and --calibrate"
+        )
+    reason = _refusal(api, manifest, chosen, graphs)
+    if reason is not None:
+        raise EngineError(reason)
+    typed = chosen.replace(WEAK, STRONG, 1) if not strong else chosen
+    half = _halved(graphs(typed)) if not strong and typed in manifest.variants else frozenset()
+    how = "typed in the graph" if strong else "with FP16 beside it, chosen by TensorRT layer by layer"
+    return Recipe(chosen, chosen, "int8", strong, half, f"int8, {how}")

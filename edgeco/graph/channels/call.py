@@ -62,7 +62,7 @@ class Call:
         self.args = self._bind(lookup)
 
     def _bind(self, lookup: Callable[[fx.Node], Any]) -> dict[str, Any]:
-        positional, named = fx.node.map_arg((self.node.args, self.node.kwargs), lookup)  # type: ignore[arg-type]
+        positional, named = fx.node.map_arg((self.node.args, self.node.kwargs), lookup)
         schema = getattr(self.node.target, "_schema", None)
         if schema is None:
             return {str(i): value for i, value in enumerate(positional)} | dict(named)
@@ -163,7 +163,7 @@ class Call:
         def zero(node: fx.Node) -> Tensor:
             return torch.zeros((), dtype=node.meta["val"].dtype)
 
-        args, kwargs = fx.node.map_arg((self.node.args, self.node.kwargs), zero)  # type: ignore[arg-type]
+        args, kwargs = fx.node.map_arg((self.node.args, self.node.kwargs), zero)
         try:
             made = self.node.target(*args, **kwargs)  # type: ignore[operator]
         except (RuntimeError, TypeError, ValueError, IndexError):

@@ -34,6 +34,7 @@ class Family:
         roots: the label that stands for each unit.
         producers: the tensors and axes along which layers make them; without layers that a norm follows at once.
         norms: those of `producers` that belong to norms.
+        makers: as `producers`, with the layers that a norm follows.
         approximate: why removing some changes a normalisation over the others; None if it is exact.
     """
 
@@ -43,6 +44,7 @@ class Family:
     roots: Array
     producers: frozenset[Member] = frozenset()
     norms: frozenset[Member] = frozenset()
+    makers: frozenset[Member] = frozenset()
     approximate: str | None = None
 
     @property
@@ -53,7 +55,7 @@ class Family:
     @property
     def each(self) -> int:
         """Channels a unit has in the layer it is named for."""
-        return next(iter(self.members.values())).shape[1]
+        return int(next(iter(self.members.values())).shape[1])
 
 
 @dataclass(frozen=True)
@@ -182,10 +184,11 @@ def _family(
     counted = [p for p in producers if p.norm or p.node not in normed]
     made = frozenset(m for p in counted for m in p.tensors if m in together)
     norms = frozenset(m for p in counted if p.norm for m in p.tensors if m in together)
+    makers = frozenset(m for p in producers for m in p.tensors if m in together)
     first = next((m for p in producers for m in sorted(p.tensors, key=_weight_first) if m in together), None)
     name = _named((first or next(iter(together)))[0])
     ordered = sorted(together.items(), key=lambda item: item[0] != first)
-    return Family(name, len(roots), dict(ordered), np.array(roots, dtype=np.int64), made, norms, near)
+    return Family(name, len(roots), dict(ordered), np.array(roots, dtype=np.int64), made, norms, makers, near)
 
 
 def _weight_first(member: Member) -> tuple[bool, Member]:
@@ -196,7 +199,7 @@ def _named(tensor: str) -> str:
     """A layer's name, from its tensor's."""
     parts = tensor.split(".")
     if "parametrizations" in parts:
-        parts = parts[: parts.index("parametrizations")] + [""]
+        parts = [*parts[: parts.index("parametrizations")], ""]
     return ".".join(parts[:-1]) or tensor
 
 

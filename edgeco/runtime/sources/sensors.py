@@ -57,6 +57,15 @@ class RowSource(Recording):
         self._line = 0
         self._shape: tuple[int, ...] | None = None
 
+    def assume(self, fps: float) -> None:
+        """Stamp rows by this rate if they have no stamps of their own and nobody gave one; before the first is read.
+
+        Raises:
+            SpecError: it is no usable rate.
+        """
+        if self._override is None:
+            self.fps = check_fps(fps)
+
     @abstractmethod
     def _rows(self) -> Iterator[Row]:
         """Yield every row: its values, its own stamp and its label, None where it has none."""

@@ -12,7 +12,7 @@ from edgeco.graph.channels.rules.registry import channel_rule
 
 
 @channel_rule(aten.conv1d, aten.conv2d, aten.conv3d, aten.convolution)
-def convolution(call: Call) -> Value:
+def convolution(call: Call) -> Value | list[Value | None]:
     """A convolution, grouped or not; the core form may be a transposed one."""
     if call.args.get("transposed"):
         return transposed(call)

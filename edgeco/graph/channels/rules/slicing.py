@@ -9,7 +9,7 @@ import numpy as np
 
 from edgeco.graph.channels.axes import Axis, Value, joined, still
 from edgeco.graph.channels.call import Call, aten
-from edgeco.graph.channels.labels import NOTHING
+from edgeco.graph.channels.labels import NOTHING, Array
 from edgeco.graph.channels.rules.registry import channel_rule
 
 _PICKED = "the network's code picks a fixed index of it"
@@ -112,7 +112,7 @@ def select_scatter(call: Call) -> Value:
     return _written(call, value, source, dim, np.array([call.args["index"] % value[dim].size]))
 
 
-def _written(call: Call, value: Value, source: Value, dim: int, places: np.ndarray) -> Value:  # type: ignore[type-arg]
+def _written(call: Call, value: Value, source: Value, dim: int, places: Array) -> Value:
     made = []
     for i, (axis, new) in enumerate(zip(value, source, strict=True)):
         if i != dim:

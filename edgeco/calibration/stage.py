@@ -1,0 +1,95 @@
+"""The stage of a build that makes other precisions: between the gates of the FP32 graphs and the writing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from time import monotonic
+
+from edgeco.bundle.manifest import Manifest
+from edgeco.bundle.ranges import Ranges
+from edgeco.calibration.calibrating import Plan, Watch, find_ranges, recordings_of
+from edgeco.calibration.forms import quantised_forms
+from edgeco.calibration.half_range import blocked
+from edgeco.calibration.recordings import Array
+from edgeco.calibration.rollout import Progress
+from edgeco.calibration.variants import frames_to_compare, targets_for
+from edgeco.devices.catalogue import find_profile
+from edgeco.devices.target import target_of
+from edgeco.errors import SpecError
+from edgeco.export.exported import Exported
+from edgeco.export.tensorrt_forms import Form, tensorrt_forms
+from edgeco.spec import BuildSpec
+
+_APART = 10.0
+"""Seconds between two messages of progress."""
+
+
+def plan_of(spec: BuildSpec) -> Plan | None:
+    """What a specification says of calibration; None where it asks for none.
+
+    Raises:
+        SpecError: INT8 is asked for and nothing to calibrate on is named.
+    """
+    if not spec.calibrate:
+        if "int8" in spec.precision:
+            raise SpecError(
+                "INT8 rests on what the network meets: name recordings to calibrate on with --calibrate, such as a "
+                "video, a folder of them, or a camera."
+            )
+        return None
+    return Plan(
+        sources=spec.calibrate,
+        method=spec.calibration_method,
+        streams=spec.calibration_streams,
+        frames=spec.calibration_frames,
+        reset=spec.calibration_reset,
+        seed=spec.seed,
+    )
+
+
+def precision_stage(
+    exported: Exported, manifest: Manifest, spec: BuildSpec, frames: Array, tolerance: float, say: Callable[[str], None]
+) -> tuple[Ranges | None, list[Form]]:
+    """Ranges, where there is something to calibrate on, and the forms beside FP32 that a specification asks for.
+
+    Args:
+        exported: the FP32 graphs.
+        manifest: what describes them.
+        spec: what is to be built.
+        frames: a few frames as the graph takes them.
+        tolerance: of FP32 on a device.
+        say: told what is being done.
+
+    Raises:
+        SourceError, DataError, FrameError: a recording is not usable.
+        CalibrationError: no frames; a tensor that is NaN or infinite; streams too short.
+        ConversionError: an operator or a weight has no such form.
+        CheckFailed: a form gives other answers.
+    """
+    plan = plan_of(spec)
+    ranges = None if plan is None else _calibrated(exported, manifest, plan, say)
+    forms: list[Form] = []
+    if spec.tensorrt or "fp16" in spec.precision:
+        say("writing the forms for TensorRT")
+        beyond = frozenset[str]() if ranges is None else blocked(ranges)
+        forms += tensorrt_forms(exported, manifest, frames, tolerance, beyond)
+    if plan is not None and ranges is not None and "int8" in spec.precision:
+        typings = None if spec.device is None else target_of(find_profile(spec.device)).typings
+        targets = targets_for(typings, tensorrt=bool(forms))
+        stream = frames_to_compare(manifest, recordings_of(manifest, plan), frames)
+        forms += quantised_forms(
+            exported, manifest, ranges, stream, targets=targets, keep_float=spec.keep_float, say=say
+        )
+    return ranges, forms
+
+
+def _calibrated(exported: Exported, manifest: Manifest, plan: Plan, say: Callable[[str], None]) -> Ranges:
+    say("calibrating")
+    last = [monotonic()]
+
+    def tell(done: Progress) -> None:
+        if monotonic() - last[0] >= _APART:
+            last[0] = monotonic()
+            say(f"calibrating: {done.frames} frames, stream {done.stream + 1} of {done.streams}")
+
+    return find_ranges(exported, manifest, plan, Watch(tell))

@@ -1,0 +1,96 @@
+"""INT8 in a bundle: which forms for which device, what they are compared on, and a bundle written anew with them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Sequence
+from itertools import chain, islice
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+from safetensors.numpy import save
+
+from edgeco.bundle import Bundle, write_bundle
+from edgeco.bundle.contents import REPORT
+from edgeco.bundle.manifest import Manifest, Variant
+from edgeco.bundle.ranges import RANGES, Ranges
+from edgeco.calibration.forms import NAMES, Target
+from edgeco.calibration.recordings import Array, Recording
+from edgeco.export.tensorrt_forms import Form, form_members
+
+SHORTEST = 256
+"""Frames that are wanted to compare forms on, where the recordings have so many."""
+
+_EXACT = "fp32"
+
+
+def targets_for(typings: Collection[str] | None, tensorrt: bool) -> tuple[Target, ...]:
+    """What INT8 is written for.
+
+    Args:
+        typings: those of the device that was named (``cpu``, ``weak``, ``strong``), None if none was.
+        tensorrt: whether forms for TensorRT are wanted where no device was named.
+    """
+    wanted: dict[str, Target] = {"cpu": "cpu", "weak": "trt-weak", "strong": "trt-strong"}
+    if typings is None:
+        return ("cpu", "trt-weak", "trt-strong") if tensorrt else ("cpu",)
+    return tuple(target for typing, target in wanted.items() if typing in typings)
+
+
+def targets_in(bundle: Bundle) -> tuple[Target, ...]:
+    """What a bundle has INT8 forms for."""
+    return tuple(target for target, name in NAMES.items() if name in bundle.manifest.variants)
+
+
+def frames_to_compare(manifest: Manifest, recordings: Sequence[Recording], otherwise: Array) -> Array:
+    """Frames of some recordings in a row, (frames, *shape), for statistics and comparisons.
+
+    Args:
+        manifest: of a network of one input.
+        recordings: read from their beginning; live ones are left out, for what they gave is gone.
+        otherwise: taken where there is no other.
+    """
+    name = manifest.inputs[0].name
+    wanted = max(SHORTEST, manifest.timeline.valid_from + 2 * manifest.timeline.receptive_field)
+    frames = chain.from_iterable(recording.frames() for recording in recordings if not recording.live)
+    taken = [np.array(frame[name]) for frame in islice(frames, wanted)]
+    return np.stack(taken) if taken else otherwise
+
+
+def rewritten(bundle: Bundle, ranges: Ranges, summary: dict[str, Any], forms: Sequence[Form], target: Path) -> None:
+    """Write a bundle with all that another holds, and with ranges and the forms made from them in place of older ones.
+
+    Raises:
+        WriteError: the file cannot be written.
+    """
+    manifest = bundle.manifest
+    shared = manifest.variants[_EXACT].weights
+    described, content = form_members(forms, shared)
+    variants = {name: kept for name, kept in manifest.variants.items() if name not in described} | described
+    used = _members_of(variants.values())
+    left = _members_of(manifest.variants.values()) - used
+    members = {name: bundle.read(name) for name in manifest.members if name not in left}
+    members |= {name: data if isinstance(data, bytes) else save(data) for name, data in content.items()}
+    members[RANGES] = ranges.to_json()
+    report = bundle.report()
+    if report is not None:
+        told = {"calibration": summary} | described_forms(forms, report)
+        members[REPORT] = json.dumps({**report, **told}, indent=1).encode()
+    write_bundle(target, msgspec.structs.replace(manifest, variants=variants), members)
+
+
+def described_forms(forms: Sequence[Form], report: dict[str, Any] | None = None) -> dict[str, Any]:
+    """What a build report says of forms, beside what it said of others."""
+    before = report or {}
+    if not forms:
+        return {}
+    return {
+        "drifts": {**(before.get("drifts") or {}), **{form.name: form.drift for form in forms}},
+        "forms": {**(before.get("forms") or {}), **{form.name: form.told for form in forms if form.told}},
+    }
+
+
+def _members_of(variants: Collection[Variant]) -> set[str]:
+    return {name for variant in variants for name in (*variant.graphs, variant.weights) if name}

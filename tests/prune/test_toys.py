@@ -1,0 +1,125 @@
+"""Every way in which channels depend on each other: pruned exactly, or left alone for a reason."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from channel_nets import TOYS, OverChannels, Sorted
+from pruned import grown, shaken
+from streaming import recording, relative
+from torch import nn
+
+from edgeco import prune
+from edgeco.errors import SpecError
+from edgeco.prune import PruningPlan
+
+LOST = {
+    "shared twice": {"stem"},
+    "einsum": {"convs.0", "tcn"},
+    "joints by chunks": {"convs.0", "tcn"},
+    "temporal shift": {"stem", "conv"},
+    "fixed slice": {"stem"},
+    "shuffled groups": {"stem", "b"},
+    "permuted and flattened": {"conv"},
+    "state buffer": {"stem"},
+    "encoder": {"encoder.layers.0.linear1"},
+    "fused attention": {"qkv", "up"},
+    "lstm": {"stem", "layer"},
+    "gru": {"stem", "layer"},
+    "group norm": {"stem", "conv"},
+    "adapted": {"stem", "conv"},
+}
+"""Groups that can lose channels, for networks where that is not plain."""
+
+
+def planned(name: str, budget: float | str = 0.75, **options: object) -> tuple[nn.Module, nn.Module, PruningPlan]:
+    """The network before, the one to prune, and a plan whose choice is random."""
+    torch.manual_seed(3)
+    make, clip = TOYS[name]
+    net = shaken(make().eval())
+    plan = prune.plan(net, torch.zeros(1, *clip), budget, importance="random", **options)  # type: ignore[arg-type]
+    return copy.deepcopy(net), net, plan
+
+
+@pytest.mark.parametrize("name", TOYS)
+def test_prunes_exactly(name: str) -> None:
+    """The pruned network is the whole one with the removed channels at zero, on other clips than the oracle's."""
+    whole, net, plan = planned(name)
+    assert plan.data.difference is not None and plan.data.difference <= 1e-12
+    plan.apply()
+    for rows, seed in ((1, 5), (4, 6)):
+        clip = recording(rows, *TOYS[name][1], seed=seed)
+        same = grown(net, whole, plan)
+        with torch.no_grad():
+            assert relative(net.double()(clip), same.double()(clip)) <= 1e-12
+
+
+@pytest.mark.parametrize("name", TOYS)
+def test_the_figures_of_a_plan_are_those_of_the_pruned_network(name: str) -> None:
+    from edgeco.continual.convert import trace_network
+    from edgeco.graph.cost import total_macs
+
+    whole, net, plan = planned(name)
+    clip = torch.zeros(1, *TOYS[name][1])
+    for tried, figures in ((whole, plan.data.before), (plan.apply(), plan.data.after)):
+        traced = trace_network(tried, clip)
+        assert total_macs(traced.graph, traced.batch) == figures.macs
+        used = {id(t): t for n, t in traced.tensors.items() if n.startswith("p_")}
+        if name != "tied weights":
+            assert sum(t.numel() for t in used.values()) == figures.parameters
+    assert plan.data.after.macs <= 0.75 * plan.data.before.macs
+    assert net is plan.net
+
+
+@pytest.mark.parametrize("name", LOST)
+def test_groups_that_can_lose_channels(name: str) -> None:
+    _, _, plan = planned(name, 0.97)
+    free = {group.name for group in plan.data.groups if group.blocked is None}
+    assert free >= LOST[name]
+
+
+def test_heads_fall_whole() -> None:
+    """Of three times four heads of four, whole heads go: the same ones of queries, keys and values."""
+    _, net, plan = planned("fused attention", protect=["up"], budget=0.8)
+    cut = next(c for c in plan.data.cuts if c.tensor == "qkv.weight" and c.axis == 0)
+    heads = [set(range(16)) & {i - 16 * part for i in cut.removed} for part in range(3)]
+    assert heads[0] == heads[1] == heads[2]
+    assert all({h - h % 4 + i for i in range(4)} <= heads[0] for h in heads[0])
+    plan.apply()
+    assert net.heads == 4 - len(heads[0]) // 4 and net.width == 4  # type: ignore[attr-defined]
+
+
+def test_units_of_a_recurrent_layer_fall_from_every_gate() -> None:
+    _, net, plan = planned("lstm", protect=["stem"])
+    cut = {(c.tensor, c.axis): c.removed for c in plan.data.cuts}
+    units = cut["layer.weight_hh_l0", 1]
+    assert cut["layer.weight_ih_l0", 0] == tuple(sorted(u + 12 * gate for gate in range(4) for u in units))
+    assert cut["layer.weight_ih_l1", 1] == units == cut["head.weight", 1]
+    plan.apply()
+    assert net.layer.hidden_size == 12 - len(units)  # type: ignore[union-attr]
+
+
+def test_a_softmax_over_channels_keeps_them() -> None:
+    with pytest.raises(SpecError, match="Nothing of the network can be removed"):
+        prune.plan(OverChannels(), torch.zeros(1, 3, 12), 0.5)
+
+
+def test_an_operator_without_a_rule_keeps_what_it_touches_and_is_listed() -> None:
+    with pytest.raises(SpecError, match="Nothing of the network can be removed"):
+        prune.plan(Sorted(), torch.zeros(1, 3, 12), 0.5)
+
+
+def test_layer_norm_only_on_request() -> None:
+    """Without asking, the width under a layer norm stays, with the reason; asked for, it goes, and the plan says so."""
+    _, _, plan = planned("fused attention")
+    width = next(group for group in plan.data.groups if group.name == "embed" and group.approximate)
+    assert width.blocked is not None and "only as approximate" in width.blocked and not width.removed
+    _, net, plan = planned("fused attention", 0.3, approximate=True)
+    width = next(group for group in plan.data.groups if group.name == "embed" and group.approximate)
+    assert plan.data.approximate and width.removed
+    plan.apply()
+    assert net.norm.normalized_shape == (16 - len(width.removed),)  # type: ignore[union-attr]
+    with torch.no_grad():
+        assert bool(net(recording(2, 3, 12).float()).isfinite().all())
