@@ -4,8 +4,8 @@ One clip network learns MNIST's digits, drifting; from it three tasks are learne
 scikit-learn's digits, and the way a digit moves. Each way to adapt trains the whole network first, then loses channels
 step by step: gate-Taylor importance, physical removal held against the oracle, norms recalibrated, training again. At
 equal density all ways have networks of like size, whose steps are timed. Learning rates are chosen on validation, per
-task and way. Every pack is read back from its file, put on the base, fused and converted: it must answer as the network
-that was trained, and the steps as the clip network.
+way, on the first task. Every pack is read back from its file, put on the base, fused and converted: it must answer as
+the network that was trained, and the steps as the clip network.
 
     python benchmarks/task_packs.py --data DATA --out build/task_packs [--fast] [--jobs 2]
     python benchmarks/task_packs.py --out build/task_packs --latency      # alone on the machine
@@ -253,26 +253,25 @@ def done(out: Path) -> dict[str, list[dict[str, Any]]]:
     return found
 
 
-def best_rate(known: dict[str, list[dict[str, Any]]], task: str, way: str) -> float:
-    """The learning rate with the best validation over all densities, of seed 0."""
+def best_rate(known: dict[str, list[dict[str, Any]]], way: str) -> float:
+    """The learning rate with the best validation over all densities: of the first task, seed 0."""
 
     def score(rate: float) -> float:
-        records = known.get(Run(task, way, 0, rate).key, ())
+        records = known.get(Run(TASKS[0], way, 0, rate).key, ())
         return float(np.mean([r["validation"] for r in records])) if records else -1.0
 
     return max(RATES, key=score)
 
 
 def due(out: Path, stage: str, fast: bool) -> Iterator[Run]:
-    """What is still to run: first every learning rate with seed 0, then the other seeds with the best."""
+    """What is still to run: first every learning rate on one task, then all tasks and seeds with the best."""
     known = done(out)
-    for task in TASKS[:1] if fast else TASKS:
-        for way in FAST["ways"] if fast else WAYS:
-            if stage == "rates":
-                runs = [Run(task, way, 0, rate) for rate in (RATES[1:] if fast else RATES)]
-            else:
-                runs = [Run(task, way, seed, best_rate(known, task, way)) for seed in SEEDS[1:]]
-            yield from (run for run in runs if run.key not in known)
+    if stage == "rates":
+        ways = FAST["ways"] if fast else WAYS
+        runs = [Run(TASKS[0], way, 0, rate) for way in ways for rate in (RATES[1:] if fast else RATES)]
+    else:
+        runs = [Run(task, way, seed, best_rate(known, way)) for task in TASKS for seed in SEEDS for way in WAYS]
+    yield from (run for run in runs if run.key not in known)
 
 
 def run_all(data: Path, out: Path, fast: bool, jobs: int, most: int | None) -> None:
@@ -304,7 +303,7 @@ def table(out: Path) -> str:
             "|" + "---|" * 7,
         ]
         for way in WAYS:
-            rate = best_rate(known, task, way)
+            rate = best_rate(known, way)
             for density in sorted({r["density"] for rs in known.values() for r in rs} & set(DENSITIES), reverse=True):
                 keys = [Run(task, way, seed, rate).key for seed in SEEDS]
                 rows = [r for key in keys for r in known.get(key, ()) if r["density"] == density]
@@ -332,7 +331,7 @@ def measure_latency(out: Path) -> None:
     from edgeco.prune.figures import step_session, step_times
 
     known, base = done(out), shared_base(Path(), out, 0)
-    keys = {Run(t, w, s, best_rate(known, t, w)).key for t in TASKS for w in WAYS for s in SEEDS}
+    keys = {Run(t, w, s, best_rate(known, w)).key for t in TASKS for w in WAYS for s in SEEDS}
     rows = [r for key in keys for r in known.get(key, ()) if r["density"] in DENSITIES]
     clip = trace_network(base, torch.zeros(1, *CLIP))
     sessions = [step_session(read_pack(out / r["pack"]).fuse(base), clip) for r in rows]
