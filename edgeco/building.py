@@ -24,6 +24,7 @@ from edgeco.bundle import write_bundle
 from edgeco.bundle.manifest import SCHEMA_VERSION, Manifest, Preprocessing
 from edgeco.bundle.ranges import RANGES
 from edgeco.calibration.calibrating import summarize
+from edgeco.calibration.sources import shown_source
 from edgeco.calibration.stage import plan_of, precision_stage
 from edgeco.continual.convert import StepGraph, convert_graph, trace_network
 from edgeco.continual.gate import gate
@@ -372,6 +373,8 @@ def _provenance(spec: BuildSpec) -> dict[str, Any]:
     for key in ("weights", "model", "labels", "plan", "pack"):
         if isinstance(fields.get(key), str):
             fields[key] = os.path.basename(fields[key])
+    if "calibrate" in fields:
+        fields["calibrate"] = [shown_source(source) for source in spec.calibrate]
     return {
         "edgeco": __version__,
         "torch": str(torch.__version__),

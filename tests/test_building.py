@@ -427,7 +427,7 @@ class TestDevices:
             ({"device": "jetson-nano"}, "Nothing can be built for Jetson Nano: its last JetPack is 4.6"),
             ({"device": "orin-nanno"}, "There is no device 'orin-nanno'; did you mean orin-nano"),
             ({"device": "orin-nano", "precision": ["fp8"]}, "Jetson Orin Nano 8 GB does not compute in fp8"),
-            ({"device": "cpu", "precision": "int8"}, "A processor does not compute in int8"),
+            ({"device": "cpu", "precision": "fp16"}, "A processor does not compute in fp16"),
         ],
     )
     def test_what_the_device_cannot_do_is_refused_first(

@@ -26,6 +26,7 @@ from builders import SensorNet, written
 from bundles import write_network
 from picturenet import write_picturenet
 
+ROOT = Path(__file__).parents[1]
 BARS = "pattern://bars?size=10x8&frames=6&fps=10"
 
 
@@ -59,7 +60,7 @@ def test_a_bundle_is_calibrated_again_without_its_network(pictures: Path, tmp_pa
     out = tmp_path / "calibrated.edgeco"
     result = call("calibrate", pictures, "--source", BARS, "-o", out)
     assert result.exit_code == 0, result.output
-    assert "6 of 1 stream, never reset" in result.stdout and "INT8 up to" in result.stdout
+    assert "6 of 1 stream, never reset" in result.stdout and "INT8 to" in result.stdout
     before, after = open_bundle(pictures), open_bundle(out)
     ranges = after.ranges()
     assert before.ranges() is None and ranges is not None and ranges.frames == 6 and set(ranges.histories) == {"h000"}
@@ -162,6 +163,7 @@ def test_a_build_calibrates_before_it_writes(tmp_path: Path) -> None:
     bundle = open_bundle(out)
     ranges, report = bundle.ranges(), bundle.report()
     assert ranges is not None and ranges.method == "mse" and report is not None
+    assert bundle.manifest.provenance["spec"]["calibrate"] == ["tape.csv"], "without the folders of the workstation"
     assert report["calibration"]["data"] == ranges.data and report["calibration"]["half"]["beyond"] == []
     assert "Calibration" in call("inspect", out).stdout
     again = tmp_path / "again.json"
@@ -201,6 +203,24 @@ def test_int8_is_added_to_a_bundle_and_leaves_alone_what_it_is_told_to(tmp_path:
     variant = open_bundle(out).manifest.variants["int8"]
     assert variant.histories and "h000" not in variant.histories
     assert set(open_bundle(plain).manifest.variants) == {"fp32"}
+
+
+def test_a_budget_is_kept_by_leaving_in_float_what_costs_most(tmp_path: Path) -> None:
+    shipped = ROOT / "edgeco" / "models" / "bundles" / "camera-motion.edgeco"
+    ranges, out = tmp_path / "ranges.json", tmp_path / "int8.edgeco"
+    scene = ("--source", "pattern://motion?size=64x48&fps=12.5", "--fps", 0, "--frames", 80)
+    assert call("calibrate", shipped, *scene, "-o", ranges).exit_code == 0
+    asked = ("calibrate", shipped, "--ranges", ranges, "--precision", "int8", "-o", out)
+    told = json.loads(call(*asked, "--json", "--sensitivity").stdout)
+    costs = [(one["error"], one["gain"], one["name"]) for one in told["sensitivities"]]
+    assert costs[0][1] > 0 and [one[0] for one in costs] == sorted(one[0] for one in costs) and not told["kept_float"]
+    result = call(*asked, "--budget", f"{costs[0][0] * 1.001:g}")
+    assert f"left in float to keep the budget: {costs[0][2]}" in result.stdout, result.output
+    out.unlink()
+    assert "and the budget is 1e-09" in said(call(*asked, "--budget", "1e-9"), 1)
+    assert "give a mean relative error above 0" in said(call(*asked, "--budget", "2"), 2)
+    assert "are of INT8; add --precision int8" in said(call(*asked[:4], "-o", out, "--sensitivity"), 2)
+    assert not out.exists()
 
 
 def test_fp16_keeps_in_fp32_what_was_seen_beyond_it(tmp_path: Path) -> None:

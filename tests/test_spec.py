@@ -45,6 +45,13 @@ class TestPrecedence:
         spec, _ = resolve({**read_spec(toml), "fps": 30.0})
         assert (spec.fps, spec.mean, spec.golden, spec.colour) == (30.0, (0.25,), 3, "bgr")
 
+    def test_recordings_to_calibrate_on_are_taken_from_the_files_folder(self, factory: str, tmp_path: Path) -> None:
+        written(tmp_path / "tape.csv", "1,2")
+        text = f'model = "{factory}"\nprecision = ["int8"]\ncalibrate = ["tape.csv", "rtsp://camera/live", "0"]\n'
+        spec, _ = resolve(read_spec(written(tmp_path / "build.toml", text + 'calibration_method = "mse"\n')))
+        assert spec.calibrate == (str(tmp_path / "tape.csv"), "rtsp://camera/live", "0")
+        assert (spec.precision, spec.calibration_method) == (("int8",), "mse")
+
     def test_a_flag_not_given_outweighs_nothing(self, factory: str) -> None:
         assert resolve({"model": factory, "fps": None})[0].fps == 10.0
 

@@ -7,25 +7,24 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from edgeco.bundle import Bundle, open_bundle
+from edgeco.bundle import open_bundle
 from edgeco.bundle.manifest import Manifest
 from edgeco.bundle.ranges import Method, Ranges
 from edgeco.calibration.checkpoint import Checkpoint
-from edgeco.calibration.forms import quantised_forms
-from edgeco.calibration.half_range import HalfRange, blocked, half_range
+from edgeco.calibration.half_range import HalfRange, half_range
+from edgeco.calibration.making import Made, Wanted, make_forms
 from edgeco.calibration.methods import PERCENTILE
 from edgeco.calibration.ranges import save_ranges
 from edgeco.calibration.recordings import Recording
 from edgeco.calibration.rollout import CalibrationStopped, Progress, observe
 from edgeco.calibration.sources import Reading, open_recordings
-from edgeco.calibration.variants import frames_to_compare, rewritten, targets_for, targets_in
+from edgeco.calibration.variants import rewritten
 from edgeco.export.exported import Exported, exported_of
-from edgeco.export.tensorrt_forms import Form, tensorrt_forms
 from edgeco.files import check_target
 from edgeco.runtime.pre import Prepare
 
@@ -100,19 +99,26 @@ class Summary:
 
 @dataclass(frozen=True)
 class CalibrationReport:
-    """What ``calibrate_bundle`` did: what it wrote, what it found in how many seconds, and how far forms drift."""
+    """What ``calibrate_bundle`` did: what it wrote, what it found in how many seconds, and the forms it made."""
 
     bundle: str
     written: str
     ranges: Ranges = field(repr=False)
     summary: Summary
     seconds: float
-    drifts: dict[str, float]
+    made: Made = field(repr=False)
 
     def to_json(self) -> dict[str, Any]:
         """Plain data, without the ranges themselves."""
-        told = {"bundle": self.bundle, "written": self.written, "seconds": self.seconds, "drifts": self.drifts}
-        return {**told, **self.summary.to_json()}
+        return {
+            "bundle": self.bundle,
+            "written": self.written,
+            "seconds": self.seconds,
+            "drifts": {form.name: form.drift for form in self.made.forms},
+            "kept_float": self.made.kept,
+            "sensitivities": [one.to_json() for one in self.made.sensitivities],
+            **self.summary.to_json(),
+        }
 
 
 def find_ranges(exported: Exported, manifest: Manifest, plan: Plan, watch: Watch | None = None) -> Ranges:
@@ -167,9 +173,7 @@ def calibrate_bundle(
     plan: Plan | Ranges,
     out: str | os.PathLike[str] | None = None,
     watch: Watch | None = None,
-    *,
-    precision: Collection[str] = (),
-    keep_float: Collection[str] = (),
+    wanted: Wanted | None = None,
 ) -> CalibrationReport:
     """Calibrate a bundle, or give it ranges that were found before, and write it with them.
 
@@ -181,8 +185,7 @@ def calibrate_bundle(
         out: the bundle to write, or a ``.json`` file for the ranges alone; None: the bundle itself is replaced.
         watch: who is told and asked. Unless it says otherwise, an interrupted calibration is kept beside the result,
             and goes on when it is started again.
-        precision: forms to write besides: ``fp16``, for TensorRT, and ``int8``.
-        keep_float: names of layers, tensors and histories that INT8 leaves alone.
+        wanted: forms to write besides.
 
     Raises:
         BundleError: the bundle is damaged.
@@ -204,46 +207,24 @@ def calibrate_bundle(
         if seen.checkpoint is None:
             seen = replace(seen, checkpoint=Checkpoint(target.with_name(target.name + KEPT)))
         ranges = find_ranges(exported, bundle.manifest, plan, seen)
-    forms: list[Form] = []
+    made = Made()
     if target.suffix == ".json":
         save_ranges(ranges, target)
     else:
-        forms = _forms(bundle, exported, plan, ranges, seen, set(precision), keep_float)
-        rewritten(bundle, ranges, summarize(ranges).to_json(), forms, target)
+        recordings = [] if isinstance(plan, Ranges) else recordings_of(bundle.manifest, plan)
+        made = make_forms(bundle, exported, ranges, recordings, wanted or Wanted(), _stoppable(seen))
+        rewritten(bundle, ranges, summarize(ranges).to_json(), made.forms, target)
     if seen.checkpoint is not None:
         seen.checkpoint.remove()
-    drifts = {form.name: form.drift for form in forms}
-    return CalibrationReport(str(path), str(target), ranges, summarize(ranges), time.monotonic() - began, drifts)
+    return CalibrationReport(str(path), str(target), ranges, summarize(ranges), time.monotonic() - began, made)
 
 
-def _forms(
-    bundle: Bundle,
-    exported: Exported,
-    plan: Plan | Ranges,
-    ranges: Ranges,
-    watch: Watch,
-    precision: set[str],
-    keep_float: Collection[str],
-) -> list[Form]:
-    """The forms to write: those asked for, and INT8 where the bundle has it already."""
+def _stoppable(watch: Watch) -> Callable[[str], None]:
+    """Tells what is being done, unless it is to stop."""
 
     def say(text: str) -> None:
         if watch.stop():
             raise CalibrationStopped("Interrupted after the recordings; the same command goes on from there.")
         watch.say(text)
 
-    manifest = bundle.manifest
-    golden = bundle.golden()[0][manifest.inputs[0].name][: manifest.golden.frames]
-    forms: list[Form] = []
-    if "fp16" in precision:
-        say("writing the forms for TensorRT")
-        tolerance = manifest.variants["fp32"].tolerance
-        forms += tensorrt_forms(exported, manifest, golden, tolerance, blocked(ranges))
-    targets = targets_in(bundle)
-    if "int8" in precision:
-        targets = targets_for(None, tensorrt=bool(forms) or any(name.startswith("trt") for name in manifest.variants))
-    if targets:
-        recordings = [] if isinstance(plan, Ranges) else recordings_of(manifest, plan)
-        frames = frames_to_compare(manifest, recordings, golden)
-        forms += quantised_forms(exported, manifest, ranges, frames, targets=targets, keep_float=keep_float, say=say)
-    return forms
+    return say

@@ -75,4 +75,3 @@ def _add(found: dict[str, Channels], key: str, array: Array, axis: int) -> None:
 def some(frames: Array, most: int) -> Array:
     """The first frames of a stream, again from the beginning where there are not so many."""
     return frames[np.arange(most) % len(frames)]
-

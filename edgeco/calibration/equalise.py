@@ -123,7 +123,7 @@ def _pair(graphs: Sequence[Graph], history: History) -> Pair | None:
 
 
 def _maker(graph: Graph, name: str) -> NodeProto | None:
-    node = graph.maker.get(name)
+    node: NodeProto | None = graph.maker.get(name)
     if node is not None and node.op_type == "Relu":
         inner = graph.maker.get(node.input[0])
         node = inner if graph.only_reader(node.input[0]) is not None else None

@@ -32,6 +32,7 @@ from edgeco.calibration.placement import Placement, place
 from edgeco.errors import CalibrationError
 from edgeco.export.check import rollout
 from edgeco.export.exported import Exported
+from edgeco.export.lint import check_lint
 from edgeco.export.half import full_weights, half_graph, half_weights
 from edgeco.export.opset17 import bytes_cast_first, opset17
 from edgeco.export.rounded import rounded_graph
@@ -84,9 +85,7 @@ def prepare(exported: Exported, manifest: Manifest, ranges: Ranges, frames: Arra
             f"{manifest.name} has {len(manifest.inputs)} inputs; INT8 is made for networks of one input so far."
         )
     folded = folded_weights(exported)
-    made, own, done = equalise(
-        folded, manifest, ranges, some(frames, manifest.timeline.valid_from + SAMPLE)
-    )
+    made, own, done = equalise(folded, manifest, ranges, some(frames, manifest.timeline.valid_from + SAMPLE))
     return Prepared(exported, made, manifest, own, frames, tuple(done))
 
 
@@ -128,13 +127,25 @@ def quantised_forms(
     for target in targets:
         tell(f"quantising for {target}")
         form, runs = quantised_form(prepared, target, keep_float)
+        _check_rules(form, target)
         found = measured(runs, prepared.manifest, form, stream, expected)
         check_drift(form.name, found, limits or Limits(), form.told["floats"])
         made.append(_finished(form, found))
         if target != "cpu":
             other, _ = quantised_form(prepared, target, keep_float, histories=False)
+            _check_rules(other, target)
             made.append(_finished(other, found))
     return made
+
+
+OLDEST: dict[Target, str] = {"trt-weak": "8.6.1", "trt-strong": "10.12.0"}
+"""The first version that each typing is for, whose rules it must keep."""
+
+
+def _check_rules(form: Form, target: Target) -> None:
+    if target in OLDEST:
+        for number in range(len(form.exported.graphs)):
+            check_lint(form.exported.model(number), OLDEST[target], form.name)
 
 
 def _finished(form: Form, found: Sequence[Drift]) -> Form:
@@ -144,9 +155,7 @@ def _finished(form: Form, found: Sequence[Drift]) -> Form:
     return replace(form, drift=off, tolerance=max(LEAST_TOLERANCE, SPARE * off), told=told)
 
 
-def measured(
-    runs: Exported, manifest: Manifest, form: Form, stream: Array, expected: dict[str, Array]
-) -> list[Drift]:
+def measured(runs: Exported, manifest: Manifest, form: Form, stream: Array, expected: dict[str, Array]) -> list[Drift]:
     """The drift of a form: of what it computes, run on a processor."""
     own = described(manifest, form)
     return drifts(manifest, expected, rollout(runs.phases(), own, stream))

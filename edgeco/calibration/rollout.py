@@ -238,11 +238,10 @@ class _Rollout:
 
 def range_of(observer: Observer, method: Method, percentile: float = PERCENTILE) -> TensorRange:
     """What an observer saw, and the range that a method chooses for it."""
-    if not observer.count:  # nothing but what stands for nothing
-        observer.low = observer.high = 0.0
+    seen = observer.count > 0  # else there was nothing but what stands for nothing
     return TensorRange(
-        low=observer.low,
-        high=observer.high,
+        low=observer.low if seen else 0.0,
+        high=observer.high if seen else 0.0,
         amax=threshold(observer, method, percentile),
         method=method,
         count=observer.count,

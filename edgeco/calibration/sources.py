@@ -27,6 +27,7 @@ from edgeco.runtime.pacer import Pacer
 from edgeco.runtime.pre import Prepare, preparer
 from edgeco.runtime.preprocess import Preprocessor
 from edgeco.runtime.sources import IMAGE_SUFFIXES, Source, open_source
+from edgeco.runtime.sources.address import Address
 from edgeco.train.data import Case, read_data
 from edgeco.train.data.split import subset
 
@@ -86,6 +87,26 @@ def open_recordings(
     if streams is None or streams >= len(found):
         return [recording for _, recording in found]
     return [found[place][1] for place in subset([label for label, _ in found], streams, seed)]
+
+
+def shown_source(name: str) -> str:
+    """A source as it may be kept: of a path the last part, of a URI what is no secret.
+
+    Example:
+        >>> shown_source("/home/me/clips/a.mp4"), shown_source("rtsp://admin:hunter2@camera/live")
+        ('a.mp4', 'rtsp://***@camera/live')
+    """
+    return str(Address(name, whole=" ! " not in name, environment=_Names())) if "://" in name else Path(name).name
+
+
+class _Names(dict[str, str]):
+    """An environment in which every variable stands for itself."""
+
+    def __contains__(self, key: object) -> bool:
+        return True
+
+    def __missing__(self, key: str) -> str:
+        return f"${{{key}}}"
 
 
 def _opened(name: str, feed: _Feed) -> list[tuple[str | None, Recording]]:

@@ -26,6 +26,8 @@ _METHODS = ("max", "entropy", "percentile", "mse")
 @click.option("--seconds", type=float, help="Most seconds of each.  [all; of a camera 30]")
 @click.option("--precision", "precisions", multiple=True, type=click.Choice(["fp16", "int8"]), help="Forms to write.")
 @click.option("--keep-float", "kept", multiple=True, metavar="NAME", help="A layer that INT8 leaves alone; repeatable.")
+@click.option("--budget", type=float, metavar="ERROR", help="Leave in float what costs most until INT8 errs so little.")
+@click.option("--sensitivity", is_flag=True, help="Tell what each layer and history costs in INT8.")
 @click.option("--reset", type=click.IntRange(min=1), help="Frames after which the device resets a stream.  [never]")
 @click.option("--fps", type=float, help="Rate the network is held to; the bundle's unless given; 0 is every frame.")
 @click.option("--pre", metavar="MODULE:NAME", help="Makes of a frame what the network takes: a pose estimator, say.")
@@ -39,6 +41,8 @@ def calibrate(
     pre: str | None,
     precisions: tuple[str, ...],
     kept: tuple[str, ...],
+    budget: float | None,
+    sensitivity: bool,
     as_json: bool,
     **options: Any,
 ) -> None:
@@ -57,6 +61,7 @@ def calibrate(
         raise click.UsageError("Give --source, as often as you like, or --ranges: what is to be calibrated on.")
     need_build_side("onnx")
     from edgeco.calibration.calibrating import Plan, Watch, calibrate_bundle
+    from edgeco.calibration.making import Wanted
     from edgeco.calibration.ranges import load_ranges
     from edgeco.runtime.pre import load_pre
 
@@ -65,7 +70,7 @@ def calibrate(
     plan = Plan(tuple(sources), pre=prepare, **options) if ranges is None else load_ranges(ranges)
     with calibration_progress(console(stderr=True)) as progress, stop_on_signal() as stop:
         watch = Watch(progress.of_frames, progress.of_stages, stop)
-        report = calibrate_bundle(bundle, plan, out, watch, precision=precisions, keep_float=kept)
+        report = calibrate_bundle(bundle, plan, out, watch, Wanted(precisions, kept, budget, sensitivity))
     if as_json:
         print_json(report.to_json())
     else:

@@ -12,7 +12,9 @@ _Function = TypeVar("_Function", bound=Callable[..., object])
 
 BUNDLE = click.argument("bundle", type=click.Path(path_type=Path))
 PRECISION = click.option(
-    "--precision", type=click.Choice(["fp32", "fp16", "int8"]), help="int8 where it was built; fp16 of TensorRT, if it can."
+    "--precision",
+    type=click.Choice(["fp32", "fp16", "int8"]),
+    help="int8 where it was built; fp16 of TensorRT, if it can.",
 )
 JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of tables.")
 

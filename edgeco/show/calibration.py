@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from time import monotonic
 from typing import TYPE_CHECKING
 
 from rich.console import Console
+from rich.table import Table
 
-from edgeco.show.console import plain
+from edgeco.show.console import plain, table
 from edgeco.show.ranges import calibration_facts, ranges_tables
 
 if TYPE_CHECKING:
     from edgeco.calibration.calibrating import CalibrationReport
     from edgeco.calibration.rollout import Progress
+    from edgeco.calibration.sensitivity import Sensitivity
 
 _LINES_APART = 5.0
 """Seconds between two lines where there is no terminal."""
@@ -56,7 +58,18 @@ def show_calibrated(report: CalibrationReport, console: Console) -> None:
     console.print(calibration_facts(report.summary.to_json()))
     for made in ranges_tables(report.ranges, tensors=False)[1:]:
         console.print(made)
-    for name, drift in report.drifts.items():
-        console.print(plain(f"{name}: {drift:.1e} from FP32 relative, over a stream"))
+    if report.made.sensitivities:
+        console.print(_costs(report.made.sensitivities))
+    for form in report.made.forms:
+        console.print(plain(f"{form.name}: {form.drift:.1e} from FP32 relative, over a stream"))
+    if report.made.kept:
+        console.print(plain(f"left in float to keep the budget: {', '.join(report.made.kept)}"))
     how = "" if report.written.endswith(".json") else f"; all of it: edgeco inspect --ranges {report.written}"
     console.print(plain(f"{report.written} holds the ranges of {report.summary.tensors} tensors{how}"))
+
+
+def _costs(found: Sequence[Sensitivity]) -> Table:
+    made = table("What INT8 costs", "layer or history", "error with it in float", "of the error gone", right=(1, 2))
+    for one in found:
+        made.add_row(plain(one.name), f"{one.error:.2e}", f"{one.gain:.1%}")
+    return made

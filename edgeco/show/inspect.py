@@ -27,9 +27,22 @@ def bundle_facts(bundle: Bundle) -> dict[str, Any]:
         "first_answer_seconds": _seconds(_first_answer(manifest), timeline.fps),
         "warm_seconds": _seconds(max(0, timeline.warm_from - timeline.lead), timeline.fps),
         "history_bytes": {history.name: state_bytes(history) for history in manifest.histories},
+        "variant_states": {name: variant_states(manifest, name) for name in manifest.variants},
         "manifest": msgspec.to_builtins(manifest),
         "report": bundle.report(),
     }
+
+
+def variant_states(manifest: Manifest, name: str) -> dict[str, Any]:
+    """Bytes of a variant's histories for one stream, and the share of FP32's bytes that it stores in codes."""
+    own = manifest.of_variant(name).histories
+    whole = sum(map(state_bytes, manifest.histories))
+    coded = sum(
+        state_bytes(before)
+        for before, after in zip(manifest.histories, own, strict=True)
+        if after.dtype in ("int8", "uint8")
+    )
+    return {"bytes": sum(map(state_bytes, own)), "in_codes": coded / whole if whole else 0.0}
 
 
 def _first_answer(manifest: Manifest) -> int:
@@ -171,10 +184,13 @@ def _histories(manifest: Manifest) -> Table:
 
 
 def _variants(manifest: Manifest) -> Table:
-    made = table("Variants", "name", "graphs", "weights", "tolerance", right=(3,))
+    made = table("Variants", "name", "graphs", "weights", "states", "in INT8", "tolerance", right=(3, 4, 5))
     for name, variant in manifest.variants.items():
         graphs = ", ".join(dict.fromkeys(variant.graphs))
-        made.add_row(plain(name), plain(graphs), plain(variant.weights), f"{variant.tolerance:.1e}")
+        states = variant_states(manifest, name)
+        share = f"{states['in_codes']:.0%}" if variant.histories else ""
+        cells = (plain(name), plain(graphs), plain(variant.weights), bytes_text(states["bytes"]), share)
+        made.add_row(*cells, f"{variant.tolerance:.1e}")
     return made
 
 

@@ -33,7 +33,10 @@ def ranges_tables(ranges: Ranges, tensors: bool = True) -> list[Table]:
     made = [_head(ranges)]
     if ranges.histories:
         made.append(_table(f"Ranges of histories ({len(ranges.histories)})", ranges.histories))
-    others = {key: found for key, found in ranges.tensors.items() if found not in ranges.histories.values()}
+    others: dict[str, TensorRange] = {}
+    for key, found in ranges.tensors.items():  # what a later graph computes like an earlier one is shown once
+        if found not in ranges.histories.values() and not ("@" in key and found in others.values()):
+            others[key] = found
     if tensors and others:
         made.append(_table(f"Ranges of tensors ({len(others)})", others))
     return made
@@ -82,7 +85,7 @@ def _names(keys: list[str] | tuple[str, ...]) -> str:
 
 
 def _table(title: str, ranges: Mapping[str, TensorRange]) -> Table:
-    columns = ("name", "least", "greatest", "INT8 up to", "numbers", "magnitudes, 0 to greatest")
+    columns = ("name", "least", "most", "INT8 to", "numbers", "magnitudes, 0 to most")
     made = table(title, *columns, right=(1, 2, 3, 4))
     made.columns[5].no_wrap = True
     for name, found in ranges.items():
@@ -102,13 +105,14 @@ def histogram(found: TensorRange) -> Text:
     """
     if not found.histogram:
         return Text("")
-    used = max(1, math.ceil(len(found.histogram) * found.peak / found.limit))
+    whole = len(found.histogram)
+    used = min(int(whole * found.peak / found.limit) + 1, whole)
     columns = min(COLUMNS, used)
     edges = [used * place // columns for place in range(columns + 1)]
     sums = [sum(found.histogram[start:end]) for start, end in pairwise(edges)]
     most = math.log1p(max(sums))
     bars = [_BARS[math.ceil((len(_BARS) - 1) * math.log1p(number) / most)] if most else " " for number in sums]
-    kept = columns if found.amax >= found.peak else max(1, round(columns * found.amax / found.peak))
+    kept = columns if found.amax >= found.peak else max(1, round(columns * whole * found.amax / (used * found.limit)))
     text = Text("".join(bars[:kept]), style="green")
     if kept < columns:
         text.append("│", style="dim").append("".join(bars[kept:]), style="red")

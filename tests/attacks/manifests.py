@@ -78,6 +78,17 @@ def manifest_attacks(toy: Toy) -> Iterator[Attack]:
     yield edited("too few buffers", "histories.0.buffers", 1, "2 elements and the new one need 3")
     yield edited("tensor named twice", "outputs.0.name", "h000_new", "'h000_new' is given to two things")
     yield edited("graph not there", "variants.fp32.graphs.0", "graphs/x.onnx", "names member 'graphs/x.onnx'")
+    stored = {"dtype": "uint8", "border": 128.0, "scale": 0.1, "zero_point": 128}
+    for title, name, change, sentence in (
+        ("stores what is not there", "h999", {}, "stores a history 'h999', which there is not"),
+        ("border that is no code", "h000", {"border": 256.0}, "border 256.0, which uint8 cannot hold"),
+        ("border between codes", "h000", {"border": 0.5}, "border 0.5, which uint8 cannot hold"),
+        ("codes without a scale", "h000", {"scale": None}, "has a scale if and only if"),
+        ("scale without codes", "h000", {"dtype": "float16", "zero_point": 0}, "has a scale if and only if"),
+        ("scale of zero", "h000", {"scale": 0.0}, "Expected `float` > 0.0"),
+        ("zero beyond the codes", "h000", {"zero_point": 256}, "zero point 256, which is no code of uint8"),
+    ):
+        yield edited(title, "variants.fp32.histories", {name: {**stored, **change}}, sentence)
     yield edited("weights not there", "variants.fp32.weights", "../w", r"names member '\.\./w'")
     yield edited("golden not there", "golden.member", "/etc/passwd", "golden frames are in member '/etc/passwd'")
     yield edited("manifest as a graph", "variants.fp32.graphs.0", "manifest.json", "names member 'manifest.json'")

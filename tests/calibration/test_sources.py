@@ -14,7 +14,7 @@ import pytest
 from builders import one_sentence, written
 
 from edgeco.bundle.manifest import Input, Manifest, Preprocessing
-from edgeco.calibration.sources import Reading, open_recordings
+from edgeco.calibration.sources import Reading, open_recordings, shown_source
 from edgeco.errors import EdgecoError
 from edgeco.runtime.frame import Frame
 from edgeco.runtime.preprocess import Preprocessor
@@ -121,6 +121,20 @@ def test_a_callable_of_the_user_prepares_or_passes_over(tmp_path: Path) -> None:
 
     (recording,) = open_recordings([folder], toy_manifest(), Reading(pre=every_second))
     np.testing.assert_array_equal(frames_of([recording])[0][:, 0], [0, 2, 4])
+
+
+@pytest.mark.parametrize(
+    ("source", "shown"),
+    [
+        ("/data/clips/a.mp4", "a.mp4"),
+        ("0", "0"),
+        ("rtsp://admin:hunter2@camera/live", "rtsp://***@camera/live"),
+        ("rtsp://${WHO}:${PASSWORD}@camera/live?token=abcd", "rtsp://***@camera/live?token=***"),
+        ("rtspsrc location=rtsp://a:secret@cam ! appsink", "rtspsrc location=rtsp://***@cam ! appsink"),
+    ],
+)
+def test_what_is_kept_of_a_source_holds_no_folder_and_no_secret(source: str, shown: str) -> None:
+    assert shown_source(source) == shown
 
 
 def test_a_changed_file_has_another_fingerprint(tmp_path: Path) -> None:

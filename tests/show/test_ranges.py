@@ -20,7 +20,7 @@ def shown(renderable: object) -> str:
 
 
 def test_a_histogram_reaches_to_the_greatest_and_marks_what_is_clipped() -> None:
-    assert histogram(FOUND).plain == "█▆│ "
+    assert histogram(FOUND).plain == "█▆│ ▃"
     whole = TensorRange(low=0, high=3.9, amax=3.9, method="max", count=10, limit=4.0, histogram=(6, 3, 0, 1))
     assert histogram(whole).plain == "█▆ ▃"
     many = TensorRange(low=0, high=63.9, amax=63.9, method="max", count=128, limit=64.0, histogram=(1,) * 128)
@@ -30,13 +30,15 @@ def test_a_histogram_reaches_to_the_greatest_and_marks_what_is_clipped() -> None
 
 def test_all_ranges_are_listed_once() -> None:
     history = TensorRange(**{name: getattr(FOUND, name) for name in FOUND.__struct_fields__} | {"border": 0.0})
+    other = TensorRange(low=-1.0, high=1.0, amax=1.0, method="mse", count=3)
     ranges = Ranges(
         model="a" * 64, data="b" * 64, frames=9, streams=2, reset=5, method="mse", sources=tuple("vwxyz"),
-        tensors={"conv_1": FOUND, "h000_new": history, "relu_2": DEAD}, histories={"h000": history},
+        tensors={"conv_1": FOUND, "h000_new": history, "relu_2": DEAD, "conv_1@1": FOUND, "conv_2@1": other}, histories={"h000": history},
     )  # fmt: skip
     console = Console(file=io.StringIO(), width=140)
     show_ranges(ranges, console)
     text = console.file.getvalue()  # type: ignore[attr-defined]
+    assert text.count("conv_1") == 1 and "conv_2@1" in text
     assert text.count("h000") == 1 and "conv_1" in text and "always 0" in text
     assert "9 of 2 streams, reset every 5" in text and "v, w, x, y and 1 more" in text
 

@@ -135,9 +135,7 @@ def float_states(recipe: Recipe, manifest: Manifest) -> Recipe | None:
     return Recipe(other, other, "int8", recipe.strong, frozenset() if recipe.strong else half, "int8, states FP16")
 
 
-def _quantised_recipe(
-    api: Api, manifest: Manifest, graphs: Callable[[str], Sequence[GraphIo]], variant: str
-) -> Recipe:
+def _quantised_recipe(api: Api, manifest: Manifest, graphs: Callable[[str], Sequence[GraphIo]], variant: str) -> Recipe:
     """INT8 in the typing of the installed version."""
     chosen = variant or (STRONG if api.strong else WEAK)
     strong = chosen.startswith(STRONG)

@@ -40,7 +40,25 @@ def refused(data: bytes, ceiling: int) -> list[str]:
             reasons.append(f"{node.op_type} does not take UINT8, which must be cast at once")
         if node.op_type in ("Loop", "Scan", "ScatterND"):
             reasons.append(f"{node.op_type} has no place in a step")
+    reasons += quantised_wrongly(model.graph)
     reasons += [f"{name} is INT64" for side in sides(data) for name, _, kind in side if kind == "int64"]
+    return reasons
+
+
+def quantised_wrongly(graph: onnx.GraphProto) -> list[str]:
+    """Codes that are not symmetric int8, that something else than a DequantizeLinear reads, or per channel and moving."""
+    constants = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    codes, reasons = set[str](), []
+    for node in graph.node:
+        if node.op_type not in ("QuantizeLinear", "DequantizeLinear"):
+            continue
+        zero = constants[node.input[2]]
+        if zero.dtype != np.int8 or zero.any():
+            reasons.append(f"{node.name}: only symmetric int8 quantisation is supported")
+        if constants[node.input[1]].size > 1 and node.input[0] not in constants:
+            reasons.append(f"{node.name}: activations are quantised per tensor")
+        codes.add(node.output[0] if node.op_type == "QuantizeLinear" else node.input[0])
+    reasons += [f"{n.name} reads INT8" for n in graph.node if n.op_type != "DequantizeLinear" and codes & set(n.input)]
     return reasons
 
 

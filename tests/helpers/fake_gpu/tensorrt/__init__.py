@@ -205,6 +205,9 @@ def _unbuildable(network: INetworkDefinition, config: IBuilderConfig) -> str | N
         return "precision flags cannot be set for a strongly typed network"
     if not network._strong and _model.quantises(network._onnx) and "INT8" not in config._flags:
         return "Q/DQ nodes need the INT8 builder flag"
+    ends = [t.name for t in (*network._inputs, *network._outputs) if t.dtype == DataType.INT8]  # noqa: F821
+    if ends and os.environ.get("EDGECO_FAKE_INT8_ENDS") == "no":
+        return f"INT8 is not supported at the ends of a network: {ends[0]}"
     if any(size < 0 for tensor in network._inputs for size in tensor.shape):
         return "network has dynamic inputs, but no optimization profile has been defined"
     half = [t for t in (*network._inputs, *network._outputs) if t.dtype == DataType.HALF]  # noqa: F821

@@ -1,0 +1,114 @@
+"""The forms that a calibration writes into a bundle, and what INT8 leaves in float for the sake of a budget."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from edgeco.bundle import Bundle
+from edgeco.bundle.ranges import Ranges
+from edgeco.calibration.drift import drift_stream
+from edgeco.calibration.forms import Target, prepare, quantised_forms
+from edgeco.calibration.half_range import blocked
+from edgeco.calibration.recordings import Array, Recording
+from edgeco.calibration.sensitivity import Sensitivity, sensitivities, within_budget
+from edgeco.calibration.variants import frames_to_compare, targets_for, targets_in
+from edgeco.errors import CheckFailed, SpecError
+from edgeco.export.exported import Exported
+from edgeco.export.tensorrt_forms import Form, tensorrt_forms
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What to write beside the ranges.
+
+    Args:
+        precision: ``fp16``, for TensorRT, and ``int8``; INT8 forms that a bundle has are made again in any case.
+        keep_float: names of layers, tensors and histories that INT8 leaves alone.
+        budget: mean relative error of INT8 that is accepted; the layers that cost most are left in float until it is
+            kept. None: none is.
+        sensitivity: tell what each layer and history costs.
+    """
+
+    precision: tuple[str, ...] = ()
+    keep_float: tuple[str, ...] = ()
+    budget: float | None = None
+    sensitivity: bool = False
+
+
+@dataclass(frozen=True)
+class Made:
+    """The forms to write, what of them was left in float to keep a budget, and what each layer costs if asked."""
+
+    forms: tuple[Form, ...] = ()
+    kept: tuple[str, ...] = ()
+    sensitivities: tuple[Sensitivity, ...] = ()
+
+
+def make_forms(
+    bundle: Bundle, exported: Exported, ranges: Ranges, recordings: Sequence[Recording], wanted: Wanted, say: Say
+) -> Made:
+    """The forms of a bundle's network that are asked for, made from its ranges.
+
+    Args:
+        bundle: what is calibrated.
+        exported: its FP32 graphs.
+        ranges: of these.
+        recordings: what forms are compared on; the golden frames where there are none.
+        wanted: which forms.
+        say: told what is being done.
+
+    Raises:
+        SpecError: a budget that is none, or one where nothing is made in INT8.
+        ConversionError: an operator or a weight has no such form.
+        CheckFailed: a form drifts further from FP32 than it may, or the budget cannot be kept.
+    """
+    manifest = bundle.manifest
+    golden = bundle.golden()[0][manifest.inputs[0].name][: manifest.golden.frames]
+    forms: list[Form] = []
+    if "fp16" in wanted.precision:
+        say("writing the forms for TensorRT")
+        tolerance = manifest.variants["fp32"].tolerance
+        forms += tensorrt_forms(exported, manifest, golden, tolerance, blocked(ranges))
+    targets = targets_in(bundle)
+    if "int8" in wanted.precision:
+        targets = targets_for(None, tensorrt=bool(forms) or any(name.startswith("trt") for name in manifest.variants))
+    if wanted.budget is not None and not 0 < wanted.budget < 1:
+        raise SpecError(f"The budget is {wanted.budget}; give a mean relative error above 0 and below 1, as 0.01.")
+    if not targets:
+        if wanted.budget is not None or wanted.sensitivity:
+            raise SpecError("A budget and what layers cost are of INT8; add --precision int8.")
+        return Made(tuple(forms))
+    frames = frames_to_compare(manifest, recordings, golden)
+    kept, told = _chosen(bundle, exported, ranges, frames, targets[0], wanted, say)
+    keep = (*wanted.keep_float, *kept)
+    forms += quantised_forms(exported, manifest, ranges, frames, targets=targets, keep_float=keep, say=say)
+    return Made(tuple(forms), kept, told)
+
+
+def _chosen(
+    bundle: Bundle, exported: Exported, ranges: Ranges, frames: Array, target: Target, wanted: Wanted, say: Say
+) -> tuple[tuple[str, ...], tuple[Sensitivity, ...]]:
+    """What to leave in float to keep the budget, and what each layer costs if that is asked."""
+    if wanted.budget is None and not wanted.sensitivity:
+        return (), ()
+    prepared = prepare(exported, bundle.manifest, ranges, frames)
+    stream = drift_stream(frames, bundle.manifest)
+
+    def tell(done: int, names: int, name: str) -> None:
+        say(f"{name} in float, {done + 1} of {names}")
+
+    told: tuple[Sensitivity, ...] = ()
+    if wanted.sensitivity:
+        told = tuple(sensitivities(prepared, target, stream, wanted.keep_float, tell))
+    if wanted.budget is None:
+        return (), told
+    choice = within_budget(prepared, target, stream, wanted.budget, tell)
+    if not choice.within:
+        raise CheckFailed(
+            f"INT8 errs by {choice.error:.2g} with all that helps left in float, and the budget is {wanted.budget:g}; "
+            "calibrate on more recordings or with another method, or accept more."
+        )
+    return choice.keep_float, told
