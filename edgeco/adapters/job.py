@@ -105,9 +105,10 @@ class AdaptJob:
 
     def _base(self) -> tuple[BuildSpec, nn.Module, PruningPlan | None]:
         """The base, and the plan that the task itself prunes it by; weights of a pruned network make that the base."""
-        if self.plan is None:
+        path = self.plan or self.fields.get("plan")
+        if path is None:
             return *resolve_network(self.fields), None
-        plan = load_plan(self.plan)
+        plan = load_plan(path)
         try:
             return *resolve_network(self.fields), plan
         except WeightsError:
