@@ -35,7 +35,7 @@ MAY_USE: dict[str, set[str]] = {
     "runtime": {"engines", "devices", "bundle", "files", "named", "errors"},
     "show": {
         *("runtime", "engines", "devices", "bundle", "files", "errors", "command"),
-        *("building", "calibration", "spec", "evaluation", "prune", "train"),
+        *("building", "calibration", "spec", "evaluation", "prune", "adapters", "train"),
     },
     "command": {"errors"},
     "cli": {
@@ -61,7 +61,7 @@ MAY_USE: dict[str, set[str]] = {
     "export": {"continual", "graph", "spec", "runtime", "engines", "bundle", "files", "errors"},
     "calibration": {"export", "train", "spec", "runtime", "engines", "devices", "bundle", "files", "named", "errors"},
     "train": {"models", "runtime", "engines", "bundle", "command", "files", "errors"},
-    "evaluation": {"train", "factory", "spec", "models", "runtime", "engines", "bundle", "files", "errors"},
+    "evaluation": {"stages", "train", "spec", "models", "runtime", "engines", "bundle", "files", "errors"},
     "adapters": {"prune", "train", "factory", "spec", "continual", "graph", "models", "files", "errors"},
     "prune": {
         *("train", "export", "factory", "spec", "models", "continual", "graph"),
@@ -76,7 +76,7 @@ MAY_USE: dict[str, set[str]] = {
 """Which parts each part may import besides itself. A new part must be entered here, with its place in the order."""
 
 LAZY = {
-    *(("show", part) for part in ("building", "calibration", "spec", "evaluation", "prune", "train")),
+    *(("show", part) for part in ("building", "calibration", "spec", "evaluation", "prune", "adapters", "train")),
     *(("cli", part) for part in ("building", "calibration", "spec", "models", "prune")),
 }
 """Allowed only where it costs nothing until it is used: inside a function, or for type checkers."""

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from edgeco.bundle import open_bundle
 from edgeco.bundle.manifest import Input
-from edgeco.show.console import count_text, facts, plain, table
+from edgeco.show.console import bytes_text, count_text, facts, plain, table
 from edgeco.show.drift import drift_table, floats_table
 from edgeco.show.ranges import calibration_facts, ranges_tables
 
@@ -86,6 +86,8 @@ def report_tables(report: Mapping[str, Any]) -> list[Table]:
     }
     if report.get("weights"):
         values["weights"] = _weights(report["weights"])
+    if report.get("pruning"):
+        values["pruned"] = _pruned(report["pruning"])
     if report.get("target"):
         values["built for"] = _target(report["target"])
     for variant, drift in (report.get("drifts") or {}).items():
@@ -118,6 +120,21 @@ def _weights(matched: Mapping[str, Any]) -> str:
     for what, names in (("not used", matched["unused"]), ("filled, changing nothing", matched["filled"])):
         text += f"; {what}: {', '.join(names)}" if names else ""
     return text
+
+
+def _pruned(pruning: Mapping[str, Any]) -> str:
+    """What a plan took out: figures before and after, as far as they were looked at."""
+    before, after = pruning["before"], pruning["after"]
+    parts = [
+        f"{what} {show(before[key])} to {show(after[key])}"
+        for key, what, show in (
+            ("macs", "multiply-accumulates", count_text),
+            ("parameters", "parameters", count_text),
+            ("state", "state", bytes_text),
+        )
+        if before.get(key) is not None and after.get(key) is not None
+    ]
+    return f"to {pruning['budget']}: {', '.join(parts)}"
 
 
 def _target(target: Mapping[str, Any]) -> str:

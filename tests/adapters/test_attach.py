@@ -30,6 +30,7 @@ def kinds_of(name: str) -> tuple[Kind, ...]:
 CASES = [(name, kind) for name in LAYERS for kind in kinds_of(name)]
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(("name", "kind"), CASES)
 def test_attaching_changes_no_bit_and_fusing_no_answer(name: str, kind: Kind) -> None:
     net, x = given(name)
