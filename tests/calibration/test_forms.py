@@ -120,7 +120,9 @@ def test_onnx_runtime_computes_the_layers_in_int8(mobile: Calibrated, tmp_path: 
     assert found["Relu"] == 0
 
 
-@pytest.mark.parametrize(("name", "version"), [(WEAK, "8.6.1"), (WEAK, "10.3.0"), (STRONG, "10.12.0"), (STRONG, "11.4.0")])
+@pytest.mark.parametrize(
+    ("name", "version"), [(WEAK, "8.6.1"), (WEAK, "10.3.0"), (STRONG, "10.12.0"), (STRONG, "11.4.0")]
+)
 def test_forms_keep_the_rules_of_their_tensorrt(mobile: Calibrated, name: str, version: str) -> None:
     forms = forms_of(mobile)
     for form in (forms[name], forms[name + FLOAT_STATES]):
