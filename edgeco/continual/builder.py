@@ -27,6 +27,7 @@ class StepBuilder:
         graph: the step graph.
         tensors: weights of the step graph by attribute name.
         batch: the traced batch size, to be replaced wherever it stands.
+        source: operator of the clip network that is being converted; what is emitted for it says so.
     """
 
     def __init__(self, batch: int, dtype: torch.dtype) -> None:
@@ -34,6 +35,7 @@ class StepBuilder:
         self.tensors: dict[str, Tensor] = {}
         self.batch = batch
         self.dtype = dtype
+        self.source: fx.Node | None = None
         self.drafts: list[Draft] = []
         self.frames: list[fx.Node] = []
         self.types: dict[fx.Node, torch.dtype] = {}
@@ -55,7 +57,9 @@ class StepBuilder:
 
     def call(self, op: Any, *args: Any, **kwargs: Any) -> fx.Node:
         """Emit one operator."""
-        return self.graph.call_function(op, args, kwargs)
+        node = self.graph.call_function(op, args, kwargs)
+        node.meta["source"] = self.source
+        return node
 
     def weight(self, tensor: Tensor, name: str = "constant", make: Callable[[Tensor], Tensor] | None = None) -> fx.Node:
         """A weight of the step graph, made by `make` from a clip weight; one under the same name is stored once."""

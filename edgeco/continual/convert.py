@@ -11,7 +11,7 @@ from torch import Tensor, fx, nn
 
 from edgeco.continual.answers import Answer, answer_of, between_rounds, graded
 from edgeco.continual.builder import StepBuilder
-from edgeco.continual.context import Context, Exact, Note, is_batch
+from edgeco.continual.context import VIEWS, Context, Exact, Note, is_batch
 from edgeco.continual.history import MAX_RATE, History
 from edgeco.continual.loops import NotRolled, Rolled, over_time, refuse_backwards, unrolled
 from edgeco.continual.phases import Phase, refuse_rates, repeats_after, split
@@ -151,6 +151,7 @@ class _Walk:
         return Value(Kind.STREAM, layout, made, Timeline(self.clip.length // item.rate, item.rate, room=item.rate - 1))
 
     def _operator(self, node: fx.Node) -> Value | list[Value]:
+        self.builder.source = node
         picked = getitem_source(node)
         if picked is not None:
             several = self.values[picked[0]]
@@ -227,21 +228,26 @@ class _Walk:
             first = made.narrow(axis, 0, 1)
             if bool((made == first).all()):
                 made = first
-            elif axis == 0:
-                return self._spread(made)
+            elif len(merged) == 1 and _rows_outermost(node, axis, batch):
+                return self._spread(made, axis)
             else:
-                raise ConversionError(
-                    f"{op_name(node)} at {where(node)}: a constant differs along an axis but the first that rows "
-                    "are merged into. Merge rows into the first axis, with rows outermost."
+                raise UnsupportedOperator(
+                    op_name(node),
+                    "a constant differs along an axis that rows are merged into, and they are not its outer part",
+                    where(node),
+                    "Merge rows with what lies after them, such as (rows, heads) and not (heads, rows).",
                 )
         return Value(Kind.CONSTANT, plain(made.shape), tensor=made)
 
-    def _spread(self, made: Tensor) -> Value:
-        rows = self.builder.batch_size()
-        node = self.builder.weight(made[None])
-        node = self.builder.call(torch.ops.aten.expand.default, node, [rows, *made.shape])
-        node = self.builder.call(torch.ops.aten.reshape.default, node, [-1, *made.shape[1:]])
-        return Value(Kind.CONSTANT, marked((self.clip.batch * made.shape[0], *made.shape[1:]), self.clip.batch), node)
+    def _spread(self, made: Tensor, axis: int) -> Value:
+        """A constant for every row, in an axis of which rows are the outer part."""
+        sizes: list[Any] = list(made.shape)
+        node = self.builder.weight(made.unsqueeze(axis))
+        spread = [*sizes[:axis], self.builder.batch_size(), *sizes[axis:]]
+        node = self.builder.call(torch.ops.aten.expand.default, node, spread)
+        node = self.builder.call(torch.ops.aten.reshape.default, node, [*sizes[:axis], -1, *sizes[axis + 1 :]])
+        sizes[axis] *= self.clip.batch
+        return Value(Kind.CONSTANT, marked(sizes, self.clip.batch), node)
 
     def _refuse_chance(self, node: fx.Node) -> None:
         """Random numbers have no place in a trace; dropout in evaluation draws none."""
@@ -307,11 +313,20 @@ class _Walk:
         for name, source in self.clip.outputs.items():
             value = graded(source, self.lookup(source), self.report)
             if value.kind is Kind.CONSTANT:
-                raise ConversionError(f"The output {name!r} does not depend on any frame; there is nothing to stream.")
-            if value.layout.batch is None:
-                raise ConversionError(
-                    f"The output {name!r} has no batch axis: the network mixes its rows, which are separate streams."
+                raise UnsupportedOperator(
+                    op_name(source),
+                    f"the output {name!r} that it gives does not depend on any frame",
+                    where(source),
+                    "There is nothing to stream: leave this output out.",
                 )
+            if value.layout.batch is None:
+                raise UnsupportedOperator(
+                    op_name(source),
+                    f"it mixes the rows of the batch: the output {name!r} that it gives has no axis for them",
+                    where(source),
+                    "Each row is a stream of its own: give every row its own answer.",
+                )
+            self.builder.source = source
             value = self._whole_axes(value)
             delay = max(value.time.computable, 0)
             node = self.builder.at(value, delay)
@@ -363,6 +378,17 @@ _UNSTEADY = _DROPOUT | {
     )
 }
 """Operators that are refused also behind a live window: in training they are no function of their input."""
+
+
+def _rows_outermost(node: fx.Node, axis: int, batch: int) -> bool:
+    """Whether an operator on a constant that merges rows into an axis has them outside of what was there."""
+    packet = getattr(node.target, "overloadpacket", None)
+    if packet not in (*VIEWS, torch.ops.aten.flatten):
+        return packet is torch.ops.aten.repeat  # one row after the other
+    before, after = shape_of(node.all_input_nodes[0]), shape_of(node)
+    assert before is not None and after is not None
+    layout = marked(before, batch).reshape(after)
+    return layout is not None and layout.axes[axis][0].role == "batch"
 
 
 def _summarises(node: fx.Node) -> bool:

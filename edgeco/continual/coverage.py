@@ -102,7 +102,7 @@ OVER_TIME: dict[str, tuple[str, str, str]] = {
     "shape.squeeze": _FREE,
     "shape.unsqueeze": _FREE,
     "shape.expand": ("a summary of the clip beside its elements", "causal", "none"),
-    "shape.repeat": _REFUSED,
+    "shape.repeat": ("a summary of the clip beside its elements, as by expand", "causal", "none"),
     "slicing.slice_": ("elements renumbered; a step is a stride", "exact", "none"),
     "slicing.narrow": ("as slicing", "exact", "none"),
     "slicing.select": ("one element of the past", "exact", "slots"),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import NoReturn
 
 import torch
 from torch import fx
@@ -15,7 +16,8 @@ from torch import fx
 from edgeco.continual.convert import StepGraph
 from edgeco.continual.history import History
 from edgeco.continual.phases import split
-from edgeco.errors import ConversionError
+from edgeco.errors import UnsupportedOperator
+from edgeco.graph.trace import op_name, where
 
 aten = torch.ops.aten
 
@@ -29,13 +31,11 @@ def gate(step: StepGraph) -> StepGraph:
     The counters are floating-point numbers that stand still once all has started, so that they never lose count.
 
     Raises:
-        ConversionError: the network pads in time by copies of its first element, which lie in many places at once.
+        UnsupportedOperator: the network pads in time by copies of its first element, which lie in many places at once.
     """
-    if any(history.before == "first" for history in step.histories):
-        raise ConversionError(
-            "A gated network cannot pad in time by copies of the first element: inside the graph only the element that "
-            "a step writes can be chosen. Pad by zeros, or leave out gated."
-        )
+    for history in step.histories:
+        if history.before == "first":
+            _refuse_copies(step, history)
     limits = {history.name: _early(history) for history in step.histories}
     if not any(limits.values()):
         return replace(step, histories=[replace(history, starts_at=0) for history in step.histories])
@@ -54,6 +54,19 @@ def gate(step: StepGraph) -> StepGraph:
     phases, schedule = split(module, frames, [answer.timeline for answer in step.answers], histories)
     period = math.lcm(step.period, *(counter.buffers * counter.rate for counter in counters))
     return replace(step, module=module, histories=histories, period=period, phases=phases, schedule=schedule)
+
+
+def _refuse_copies(step: StepGraph, history: History) -> NoReturn:
+    """Name an operator that reads copies of the first element."""
+    read = next(node for node in step.module.graph.nodes if node.target in history.inputs)
+    source = next(user.meta["source"] for user in read.users)
+    raise UnsupportedOperator(
+        op_name(source),
+        "it reads a value padded in time by copies of its first element, and inside the graph of a gated network only "
+        "the element that a step writes can be chosen",
+        where(source),
+        "Pad by zeros, or leave out gated.",
+    )
 
 
 def _early(history: History) -> int:

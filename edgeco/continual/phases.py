@@ -12,7 +12,7 @@ from torch import fx
 from edgeco.continual.history import MAX_RATE, History, Mark
 from edgeco.continual.turns import taken, takes_turns
 from edgeco.continual.value import Kind, Value
-from edgeco.errors import ConversionError, UnsupportedOperator
+from edgeco.errors import UnsupportedOperator
 from edgeco.graph.timeline import Timeline
 from edgeco.graph.trace import op_name, where
 
@@ -43,11 +43,11 @@ def repeats_after(module: fx.GraphModule, answers: Sequence[Timeline], histories
 
 def refuse_rates(values: Mapping[fx.Node, object]) -> NoReturn:
     """Name the operator with which the rates of a network's branches get too great a common multiple."""
-    common = 1
+    common, last = 1, next(iter(values))
     for node, value in values.items():
-        if not isinstance(value, Value) or value.kind is not Kind.STREAM:
+        if not isinstance(value, Value) or value.kind is Kind.CONSTANT:
             continue
-        before, common = common, math.lcm(common, value.time.rate)
+        before, common, last = common, math.lcm(common, value.time.rate), node
         if common > MAX_RATE:
             raise UnsupportedOperator(
                 op_name(node),
@@ -56,7 +56,12 @@ def refuse_rates(values: Mapping[fx.Node, object]) -> NoReturn:
                 where(node),
                 "Choose strides in time of which one divides the other.",
             )
-    raise ConversionError(f"The work of the network repeats only after more than {MAX_RATE} frames.")
+    raise UnsupportedOperator(
+        op_name(last),
+        f"the work up to it repeats only after more than {MAX_RATE} frames",
+        where(last),
+        "Stride less in time.",
+    )
 
 
 def split(

@@ -128,7 +128,7 @@ class RandomNet(nn.Module):
             early, late = x[:, :1, 1:], x[:, 1:, :-1]
             return torch.cat([F.pad(early, (*[0] * len(idle) * 2, 0, 1)), F.pad(late, (*[0] * len(idle) * 2, 1, 0))], 1)
         if op.kind == "segments":
-            groups = x.unflatten(2, (-1, o["s"]))
+            groups = x[:, :, : x.shape[2] // o["s"] * o["s"]].unflatten(2, (-1, o["s"]))
             return groups.select(3, o["at"]) if o["at"] < o["s"] else groups.mean(3)
         left, right = self._cropped(values[0], values[1], o["cut"])
         return torch.cat([left, right], 1) if op.kind == "cat" else left + right if op.kind == "add" else left * right

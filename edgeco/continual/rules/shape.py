@@ -186,7 +186,7 @@ def _long(time: Timeline, length: int) -> Timeline:
 
 @rule(aten.repeat)
 def repeat(ctx: Context) -> Value | list[Value]:
-    """Axes tiled; time and batch are not."""
+    """Axes tiled; of time a summary of the clip, one element, for as many as there are; of the batch none."""
     value = ctx.values[0]
     if value.kind is Kind.WINDOW:
         return ctx.window()
@@ -194,9 +194,17 @@ def repeat(ctx: Context) -> Value | list[Value]:
     layout = value.layout
     for _ in range(len(times) - layout.rank):
         layout = layout.insert(0)
-    if any(n != 1 and i in (layout.time, layout.batch) for i, n in enumerate(times)):
-        ctx.refuse("it repeats the batch or time", "Expand an axis of one element instead.")
+    if layout.batch is not None and times[layout.batch] != 1:
+        ctx.refuse("it repeats the batch", "Each row is a stream of its own: keep axis 0 as it is.")
     lifted = viewed(ctx, value, layout)
+    if layout.time is not None and times[layout.time] != 1:
+        if layout.shape[layout.time] != 1:
+            ctx.refuse("it repeats time as a whole", "Repeat a summary of the clip, or other axes.")
+        longer = lengthened(ctx, lifted, times[layout.time])
+        if isinstance(longer, list) or longer.kind is Kind.WINDOW:
+            return longer
+        lifted, layout = longer, longer.layout
+        times = [1 if i == layout.time else n for i, n in enumerate(times)]
     steps = [n for i, n in enumerate(times) if i != layout.pure_time]
     for i, n in enumerate(times):
         layout = layout.with_size(i, layout.shape[i] * n) if n != 1 else layout
