@@ -29,6 +29,7 @@ from edgeco.runtime.preprocess import Preprocessor
 from edgeco.runtime.sources import IMAGE_SUFFIXES, Source, open_source
 from edgeco.runtime.sources.address import Address
 from edgeco.train.data import Case, read_data
+from edgeco.train.data.case import Held
 from edgeco.train.data.split import subset
 
 LIVE_SECONDS = 30.0
@@ -145,9 +146,9 @@ class _Feed:
             raise FrameError(f"{self.manifest.name} takes arrays, not pictures; give values, or --pre to make them")
         return Preprocessor(self.manifest.preprocessing)
 
-    def frames(self, frames: Iterator[Frame], seconds: float | None) -> Iterator[dict[str, Array]]:
-        """The frames that the network is stepped with, each as often as it is."""
-        pacer, first = Pacer(self._fps), None
+    def frames(self, frames: Iterator[Frame], seconds: float | None, paced: bool = True) -> Iterator[dict[str, Array]]:
+        """The frames that the network is stepped with, each as often as it is; every one where they are not paced."""
+        pacer, first = Pacer(self._fps if paced else None), None
         for frame in frames:
             first = frame.stamp if first is None else first
             if seconds is not None and frame.stamp - first >= seconds:
@@ -233,4 +234,6 @@ class CaseRecording:
 
     def frames(self) -> Iterator[Mapping[str, Array]]:
         """The frames as the network takes them. Raises SourceError where a recording stops before its end."""
-        yield from self._feed.frames(self._case.frames(), self._feed.how.seconds)
+        # Arrays of unknown rate are taken to be at the network's own: they were cut for it.
+        paced = not (isinstance(self._case.content, Held) and self._case.fps is None)
+        yield from self._feed.frames(self._case.frames(), self._feed.how.seconds, paced)

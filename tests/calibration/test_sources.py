@@ -102,6 +102,17 @@ def test_values_of_a_sensor_are_streams(tmp_path: Path) -> None:
     np.testing.assert_array_equal(np.stack(found[1:]), cases)
 
 
+def test_arrays_of_unknown_rate_are_taken_frame_by_frame_and_others_at_their_own(tmp_path: Path) -> None:
+    base = toy_manifest()
+    timeline = type(base.timeline)(clip_length=3, receptive_field=3, delay=2, valid_from=2, warm_from=2, fps=10.0)
+    cases = np.zeros((1, 60, 3), np.float32)
+    np.savez(tmp_path / "bare.npz", x=cases)
+    np.savez(tmp_path / "rated.npz", x=cases, fps=20.0)
+    named = [str(tmp_path / f"{name}.npz") for name in ("bare", "rated")]
+    found = frames_of(open_recordings(named, toy_manifest(timeline=timeline)))
+    assert [len(frames) for frames in found] == [60, 30]
+
+
 def test_an_endless_or_live_source_is_read_for_its_seconds() -> None:
     manifest = pictured()
     (endless,) = open_recordings(["pattern://bars?size=32x24&fps=10"], manifest, Reading(seconds=1.0))

@@ -31,10 +31,10 @@ def test_a_histogram_reaches_to_the_greatest_and_marks_what_is_clipped() -> None
 def test_all_ranges_are_listed_once() -> None:
     history = TensorRange(**{name: getattr(FOUND, name) for name in FOUND.__struct_fields__} | {"border": 0.0})
     other = TensorRange(low=-1.0, high=1.0, amax=1.0, method="mse", count=3)
+    tensors = {"conv_1": FOUND, "h000_new": history, "relu_2": DEAD, "conv_1@1": FOUND, "conv_2@1": other}
     ranges = Ranges(
         model="a" * 64, data="b" * 64, frames=9, streams=2, reset=5, method="mse", sources=tuple("vwxyz"),
-        tensors={"conv_1": FOUND, "h000_new": history, "relu_2": DEAD, "conv_1@1": FOUND, "conv_2@1": other},
-        histories={"h000": history},
+        tensors=tensors, histories={"h000": history},
     )  # fmt: skip
     console = Console(file=io.StringIO(), width=140)
     show_ranges(ranges, console)
