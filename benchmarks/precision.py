@@ -1,7 +1,7 @@
 """FP16 and INT8 against FP32 over ten receptive fields, and what a step takes in each on this machine's processor.
 
-``python benchmarks/precision.py NETWORK … -o precision.json``. Networks that come without weights get random ones, norms
-included; frames are those of ``EDGECO_TEST_DATA``'s recordings where pictures are wanted, else correlated noise.
+``python benchmarks/precision.py NETWORK … -o precision.json``. Networks without weights of their own get random ones,
+norms included; frames are those of ``EDGECO_TEST_DATA``'s recordings where pictures are wanted, else correlated noise.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import time
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +24,7 @@ from edgeco.calibration.forms import described, measured, prepare, quantised_for
 from edgeco.calibration.half_range import half_range
 from edgeco.calibration.recordings import recorded
 from edgeco.calibration.rollout import observe
-from edgeco.engines import open_engine
-from edgeco.engines.session import Session
+from edgeco.calibration.speed import step_milliseconds
 from edgeco.export.check import rollout
 from edgeco.export.exported import Exported
 from edgeco.export.onnx import export_onnx
@@ -86,22 +84,6 @@ def frames_of(manifest: Manifest, source: str, seed: int, count: int) -> Array:
     return np.clip(128 + 48 * made_up, 0, 255).astype(np.uint8)
 
 
-def latencies(forms: dict[str, tuple[Exported, Manifest]], rounds: int, threads: int) -> dict[str, float]:
-    """Median milliseconds of a step in each form, all of them in turn."""
-    sessions = {
-        name: Session(open_engine(made.phases(), engine="onnxruntime", threads=threads), manifest)
-        for name, (made, manifest) in forms.items()
-    }
-    times: dict[str, list[float]] = {name: [] for name in sessions}
-    for _ in range(rounds):
-        for name, session in sessions.items():
-            for _ in range(4):
-                start = time.perf_counter()
-                session.run()
-                times[name].append(time.perf_counter() - start)
-    return {name: 1e3 * float(np.median(taken)) for name, taken in times.items()}
-
-
 def study(name: str, threads: int) -> dict[str, Any]:
     """Everything that is told of one network."""
     exported, manifest = network(name)
@@ -126,8 +108,31 @@ def study(name: str, threads: int) -> dict[str, Any]:
             told["states"] = _states(manifest, described(manifest, form))
             told["weights"] = {n: sum(a.nbytes for a in e.weights.values()) for n, (e, _) in forms.items()}
     told["drift"] = {key: [one.to_json() for one in found] for key, found in drift.items()}
-    told["milliseconds"] = latencies(forms, 25, threads)
+    if name == "camera-motion":
+        told["accuracy"] = accuracy({**forms, "fp16": (rounded, manifest)})
+        print("right answers", told["accuracy"])
+    told["milliseconds"] = step_milliseconds(forms, 25, threads)
     return told
+
+
+def accuracy(forms: dict[str, tuple[Exported, Manifest]], cases: int = 400) -> dict[str, list[int]]:
+    """Right answers of the camera-motion network to the last frame of generated streams that it was not trained on.
+
+    Every form sees the same streams; each gives [right, of so many].
+    """
+    from edgeco.train import camera_motion as motion
+
+    generator = np.random.default_rng((77, 2**31))
+    right = dict.fromkeys(forms, 0)
+    for number in range(cases):
+        if number % 32 == 0:
+            pool = [motion.texture(generator) for _ in range(10)]
+        label = number % len(motion.LABELS)
+        stream = motion.clip(generator, pool, label, motion.FRAMES + 8)[..., None]
+        for name, (made, manifest) in forms.items():
+            answers = rollout(made.phases(), manifest, stream)[manifest.outputs[0].name]
+            right[name] += int(answers[-1].argmax() == label)
+    return {name: [count, cases] for name, count in right.items()}
 
 
 def _spread(answers: Array) -> float:
@@ -159,8 +164,9 @@ def main() -> None:
         made.append(told)
         drift = {key: found[0] for key, found in told["drift"].items()}
         for key, one in drift.items():
-            print(f"{name:14} {key:16} cosine {one['cosine']:.5f} error {one['error']:.2e} "
-                  f"mean {one['mean_error']:.2e} top-1 {one['agreement']} growth {one['growth']:.3f}")  # fmt: skip
+            told_of = {k: one[k] for k in ("cosine", "moving", "error", "mean_error", "agreement", "growth")}
+            shown = ", ".join(f"{k} {v if v is None else format(v, '.5g')}" for k, v in told_of.items())
+            print(f"{name:14} {key:16} {shown}")
         print(name, told["milliseconds"], told["states"], f"spread {told['spread']:.2g}", flush=True)
         options.out.write_text(json.dumps(made, indent=1))
 

@@ -71,7 +71,7 @@ def speed_ratio(result: Result, clip: str | None = None) -> float | None:
     Of one engine's clip over edgeco's step; if none is named, of the fastest clip over the fastest step.
     """
     slow = least(result["clip"]) if clip is None else result["clip"].get(clip)
-    fast = least(result["step"]) if clip is None else result["step"]["edgeco"]
+    fast = least(result["step"]) if clip is None else result["step"].get("edgeco")
     if not isinstance(slow, (int, float)) or not isinstance(fast, (int, float)):
         return None
     return float(slow / (fast * result["rate"]))
@@ -122,7 +122,7 @@ def _times(rows: list[Result]) -> str:
         "answer faster than PyTorch's clip", "than ONNX Runtime's", "than the fastest clip, by the fastest step",
         "reference library's step", "over edgeco's",
     )  # fmt: skip
-    return _table(heads, map(times_row, rows))
+    return _table(heads, [times_row(result) for result in rows if result["rounds"]])
 
 
 def times_row(result: Result) -> list[str]:
@@ -142,7 +142,8 @@ def times_row(result: Result) -> list[str]:
 
 def _notes(rows: list[Result]) -> str:
     """Why a cell is empty, each reason once."""
-    found: dict[str, list[str]] = {}
+    untimed = [result["name"] for result in rows if not result["rounds"]]
+    found: dict[str, list[str]] = {"not timed yet": untimed} if untimed else {}
     for result in rows:
         for who, times in (("clip", result["clip"]), ("step", result["step"])):
             for engine, value in times.items():

@@ -77,6 +77,8 @@ class BuildSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     """At most so many recordings, and frames of each; all if None."""
     calibration_reset: Size | None = None
     """Frames after which the device resets a stream; never if None."""
+    float_budget: Annotated[float, msgspec.Meta(gt=0)] | None = None
+    """Mean relative error of INT8 to stay within: the layers that cost most, found one by one, are kept in float."""
     keep_float: tuple[str, ...] = ()
     """Layers, tensors or histories that INT8 leaves alone, by name."""
     device: str | None = None

@@ -39,7 +39,7 @@ _NAMES: dict[Stage, str] = {
 
 _REASONS: dict[Stage, str] = {
     "fuse": "what was learned beside the weights is in them now, so that nothing of it can be told apart",
-    "fold": "each layer's weights hold their norm's scale, so that statistics, adapters and gradients no longer fit them",
+    "fold": "each layer's weights hold their norm's scale, so that statistics, adapters and gradients no longer fit",
     "step": "histories have the widths and the layers that the network had when the step network was derived",
     "calibrate": "ranges were measured on the step network as it was",
     "export": "the graph that was written is of the network as it was",
@@ -100,7 +100,7 @@ class Made:
     pruning: dict[str, Any] | None = None
 
 
-def make(spec: BuildSpec, factory: Any, say: Callable[[str], None]) -> Made:
+def make(spec: BuildSpec, factory: Any, say: Callable[[str], None] = lambda text: None) -> Made:
     """Make a network as its specification says: the factory's, pruned by the plan, with the weights.
 
     Raises:

@@ -1,4 +1,4 @@
-"""What each channel of a tensor holds over a stream: extremes and mean, which one range for all of them does not tell."""
+"""What each channel of a tensor holds over a stream: extremes and mean, which one range for all does not tell."""
 
 from __future__ import annotations
 

@@ -37,6 +37,8 @@ class Drift:
         steps: how many valid answers were compared.
         cosine: the least of any step.
         mean_cosine: over all steps.
+        moving: the cosine of what differs from the mean answer, over the whole stream: a network that answers nearly
+            the same to everything, as an untrained one does, has a high cosine whatever is done to it, but not this.
         error: the greatest of any number, relative to the greatest magnitude of all answers.
         mean_error: the mean over steps of |difference| / |answer|, both Euclidean.
         agreement: the share of steps in which the greatest class is the same; None of one number alone.
@@ -48,6 +50,7 @@ class Drift:
     steps: int
     cosine: float
     mean_cosine: float
+    moving: float
     error: float
     mean_error: float
     agreement: float | None
@@ -106,7 +109,7 @@ def check_drift(name: str, found: Sequence[Drift], limits: Limits, floats: Mappi
             raise CheckFailed(
                 f"The form {name} drifts from FP32 over {drift.steps} answers of {drift.output!r}: {wrong}. "
                 f"{len(floats)} layers and histories are in float already; keep more so (--keep-float), let the build "
-                "choose (--sensitivity), calibrate on more data, or leave INT8 out."
+                "choose (--float-budget), calibrate on more data, or leave INT8 out."
             )
 
 
@@ -135,6 +138,7 @@ def _drift(name: str, right: Array, left: Array) -> Drift:
         steps=len(right),
         cosine=float(cosines.min()),
         mean_cosine=float(cosines.mean()),
+        moving=_moving(right, left),
         error=float(np.nan_to_num(np.abs(left - right), nan=np.inf).max() / max(float(np.abs(right).max()), tiny)),
         mean_error=float(errors.mean()),
         agreement=agreement,
@@ -143,6 +147,12 @@ def _drift(name: str, right: Array, left: Array) -> Drift:
         cosines=_thinned(cosines, np.minimum),
         errors=_thinned(errors, np.maximum),
     )
+
+
+def _moving(right: Array, left: Array) -> float:
+    a, b = (right - right.mean(axis=0)).ravel(), (left - left.mean(axis=0)).ravel()
+    size = float(np.linalg.norm(a) * np.linalg.norm(b))
+    return float(np.nan_to_num(a @ b / size, nan=-1.0)) if size > 0 else 1.0
 
 
 def _thinned(curve: Array, worst: Any) -> tuple[float, ...]:

@@ -2,9 +2,9 @@
 
 A channel that a convolution makes and a depthwise one reads may be scaled up in the former and down in the latter: a
 ReLU and a history with a border of zero between them do not mind (Nagel et al., "Data-Free Quantization Through Weight
-Equalization and Bias Correction", ICCV 2019, section 4.1). There the scales come from the ranges of the weights. Weights
-have a scale per channel here, so only the numbers between the layers profit: their ranges are observed, and every
-channel is brought to that of the widest.
+Equalization and Bias Correction", ICCV 2019, section 4.1). There the scales come from the ranges of the weights.
+Weights have a scale per channel here, so only the numbers between the layers profit: their ranges are observed, and
+every channel is brought to that of the widest.
 """
 
 from __future__ import annotations

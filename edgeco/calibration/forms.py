@@ -29,11 +29,12 @@ from edgeco.calibration.half_range import half_range
 from edgeco.calibration.insertion import Quantised, quantise
 from edgeco.calibration.network import Graph, folded_weights
 from edgeco.calibration.placement import Placement, place
+from edgeco.calibration.speed import step_milliseconds
 from edgeco.errors import CalibrationError
 from edgeco.export.check import rollout
 from edgeco.export.exported import Exported
-from edgeco.export.lint import check_lint
 from edgeco.export.half import full_weights, half_graph, half_weights
+from edgeco.export.lint import check_lint
 from edgeco.export.opset17 import bytes_cast_first, opset17
 from edgeco.export.rounded import rounded_graph
 from edgeco.export.tensorrt_forms import LEAST_TOLERANCE, SPARE, Form, wide_tensors
@@ -130,6 +131,10 @@ def quantised_forms(
         _check_rules(form, target)
         found = measured(runs, prepared.manifest, form, stream, expected)
         check_drift(form.name, found, limits or Limits(), form.told["floats"])
+        if target == "cpu":
+            tell("timing a step in FP32 and in INT8")
+            pair = {"fp32": (exported, manifest), form.name: (form.exported, described(manifest, form))}
+            form.told["milliseconds"] = step_milliseconds(pair)
         made.append(_finished(form, found))
         if target != "cpu":
             other, _ = quantised_form(prepared, target, keep_float, histories=False)

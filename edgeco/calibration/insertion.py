@@ -96,10 +96,10 @@ def grids_of(
         on_grid = {key.name for key in placement.tensors if key.graph == graph.number}
         for node in graph.body.node:
             sources = [Key(graph.number, name) for name in moved(node)] if node.op_type in MOVES else []
-            if sources and all(key.name in on_grid for key in sources):
-                if len({groups.root(key) for key in sources}) == 1:
-                    groups.join([*sources, Key(graph.number, node.output[0])])
-                    on_grid.add(node.output[0])
+            together = all(key.name in on_grid for key in sources) and len({groups.root(key) for key in sources}) == 1
+            if together:
+                groups.join([*sources, Key(graph.number, node.output[0])])
+                on_grid.add(node.output[0])
     members: dict[Key, list[Key]] = {}
     for key in placement.tensors | set(groups.parent):
         members.setdefault(groups.root(key), []).append(key)
@@ -135,7 +135,7 @@ class _Groups:
 
 
 class _Insertion:
-    """One graph on its way: nodes in order, the codes of tensors that have them, and the float numbers read of those."""
+    """One graph on its way: nodes in order, codes of the tensors that have them, and float numbers read of those."""
 
     def __init__(
         self,

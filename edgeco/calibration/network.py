@@ -78,7 +78,7 @@ def attribute(node: NodeProto, name: str, default: Any) -> Any:
 
 def moved(node: NodeProto) -> Sequence[str]:
     """The inputs whose numbers a node of ``MOVES`` hands on."""
-    return node.input if node.op_type == "Concat" else node.input[:1]
+    return list(node.input) if node.op_type == "Concat" else [node.input[0]]
 
 
 def folded_weights(exported: Exported) -> Exported:

@@ -156,7 +156,7 @@ def _convolution_reason(graph: Graph, node: NodeProto, shape: tuple[int, ...], k
             return "depthwise: FP32 is faster on a processor" if depthwise else "grouped"
         return None if depthwise and shape[0] % 8 == 0 and max(shape[2:]) >= 3 else "grouped, and not by whole blocks"
     inputs = shape[1] if kind == "trt" else shape[1] * area  # a processor gathers the window before it multiplies
-    if shape[0] < NARROW or inputs < (NARROW if kind == "trt" else 4 * NARROW) and shape[1] < NARROW:
+    if shape[0] < NARROW or (inputs < (NARROW if kind == "trt" else 4 * NARROW) and shape[1] < NARROW):
         return f"narrow: {shape[1]} channels to {shape[0]}"
     return None
 

@@ -8,10 +8,13 @@ from time import monotonic
 from edgeco.bundle.manifest import Manifest
 from edgeco.bundle.ranges import Ranges
 from edgeco.calibration.calibrating import Plan, Watch, find_ranges, recordings_of
-from edgeco.calibration.forms import quantised_forms
+from edgeco.calibration.channels import some
+from edgeco.calibration.drift import SHORTEST
+from edgeco.calibration.forms import prepare, quantised_forms
 from edgeco.calibration.half_range import blocked
 from edgeco.calibration.recordings import Array
 from edgeco.calibration.rollout import Progress
+from edgeco.calibration.sensitivity import within_budget
 from edgeco.calibration.variants import frames_to_compare, targets_for
 from edgeco.devices.catalogue import find_profile
 from edgeco.devices.target import target_of
@@ -77,10 +80,27 @@ def precision_stage(
         typings = None if spec.device is None else target_of(find_profile(spec.device)).typings
         targets = targets_for(typings, tensorrt=bool(forms))
         stream = frames_to_compare(manifest, recordings_of(manifest, plan), frames)
-        forms += quantised_forms(
-            exported, manifest, ranges, stream, targets=targets, keep_float=spec.keep_float, say=say
-        )
+        keep = spec.keep_float
+        if spec.float_budget is not None:
+            keep += _chosen(exported, manifest, ranges, stream, spec.float_budget, say)
+        forms += quantised_forms(exported, manifest, ranges, stream, targets=targets, keep_float=keep, say=say)
     return ranges, forms
+
+
+def _chosen(
+    exported: Exported, manifest: Manifest, ranges: Ranges, stream: Array, budget: float, say: Callable[[str], None]
+) -> tuple[str, ...]:
+    """What to keep in float so that the error of INT8 stays within a budget, by leaving out one layer at a time."""
+    prepared = prepare(exported, manifest, ranges, stream)
+    steps = manifest.timeline.valid_from + max(manifest.timeline.receptive_field, SHORTEST)
+
+    def tell(done: int, count: int, name: str) -> None:
+        say(f"leaving {name} in float, {done + 1} of {count}")
+
+    choice = within_budget(prepared, "cpu", some(stream, steps), budget, tell)
+    if not choice.within:
+        say(f"the error is {choice.error:.2g} with {len(choice.keep_float)} names in float, above {budget:g} still")
+    return choice.keep_float
 
 
 def _calibrated(exported: Exported, manifest: Manifest, plan: Plan, say: Callable[[str], None]) -> Ranges:

@@ -17,16 +17,23 @@ _ENERGY = "Seconds over which power is measured, where there is a sensor; 0: not
 @click.command(cls=Command)
 @BUNDLE
 @engine_options
+@PRECISION
 @JSON
-def verify(bundle: Path, engine: str, threads: int | None, as_json: bool) -> None:
-    """Check that BUNDLE gives its golden answers on this device."""
+def verify(
+    bundle: Path,
+    engine: str,
+    threads: int | None,
+    precision: Literal["fp32", "fp16", "int8"] | None,
+    as_json: bool,
+) -> None:
+    """Check that BUNDLE gives its golden answers on this device, in every variant or those of a precision."""
     from edgeco.runtime import verify as library
     from edgeco.show.console import console, print_json, say
     from edgeco.show.measures import show_verify
 
     failure: library.VerifyFailed | None = None
     try:
-        report = library.verify(bundle, engine=engine, threads=threads, say=say)
+        report = library.verify(bundle, engine=engine, threads=threads, precision=precision, say=say)
     except library.VerifyFailed as error:
         failure, report = error, error.report
     if as_json:

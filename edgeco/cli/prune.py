@@ -25,7 +25,9 @@ _IMPORTANCE = ("taylor", "magnitude", "norm", "activation", "random")
 @click.option("--rate", type=float, default=1e-3, show_default=True, help="Greatest learning rate.")
 @click.option("--distil", type=click.FloatRange(0, 1), default=0.5, show_default=True, help="Unpruned network's share.")
 @click.option("--protect", multiple=True, metavar="NAME", help="A layer whose channels stay, or a pattern; repeatable.")
-@click.option("--round-to", type=click.IntRange(min=1), default=1, show_default=True, help="Widths are multiples of it.")
+@click.option(
+    "--round-to", type=click.IntRange(min=1), default=1, show_default=True, help="Widths are multiples of it."
+)
 @click.option("--min-width", type=click.IntRange(min=1), default=2, show_default=True, help="Least units of a group.")
 @click.option("--cap", type=click.FloatRange(0, 0.99), default=0.9, show_default=True, help="Most that a group loses.")
 @click.option("--per", type=click.Choice(["macs", "parameters"]), help="Rank by importance per cost.")
@@ -56,9 +58,10 @@ def prune(
     """Remove channels of a clip network until it keeps to a budget.
 
     MODEL is as for 'edgeco build'. The budget is a share or a number: macs=50%, parameters=1.2M, state=64KiB,
-    latency=5ms (a step on this machine). What goes is held against an oracle first: removing channels must equal zeroing
-    them. Beside OUT lie the plan (.plan.json) and a report (.report.json, .report.html); build the pruned network with
-    'edgeco build MODEL --plan OUT.plan.json --weights OUT'. Ctrl-C keeps what was done; the same command goes on.
+    latency=5ms (a step on this machine). What goes is held against an oracle first: removing channels must equal
+    zeroing them. Beside OUT lie the plan (.plan.json) and a report (.report.json, .report.html); build the pruned
+    network with 'edgeco build MODEL --plan OUT.plan.json --weights OUT'. Ctrl-C keeps what was done; the same command
+    goes on.
     """
     from edgeco.command import need_build_side, refuse_overwriting, stop_on_signal
     from edgeco.show.console import console, print_json

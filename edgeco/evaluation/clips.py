@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from edgeco.bundle.manifest import Manifest, Preprocessing
-from edgeco.factory import load_weights, make_network
 from edgeco.runtime.frame import Frame
 from edgeco.runtime.preprocess import Preprocessor
 from edgeco.spec import BuildSpec
+from edgeco.stages import make
 from edgeco.train.data import clip_of
 
 BATCH = 16
@@ -35,9 +35,7 @@ class ClipNetwork:
 
     def __init__(self, spec: BuildSpec, factory: Any, manifest: Manifest) -> None:
         assert spec.clip is not None
-        self.net: nn.Module = make_network(factory, spec.arguments).eval().float()
-        if spec.weights is not None:
-            load_weights(self.net, spec.weights, spec.weights_key)
+        self.net: nn.Module = make(spec, factory).net
         self.length = spec.clip[spec.time_dim - 1]
         self.time_dim = spec.time_dim
         self.shape = tuple(n for axis, n in enumerate(spec.clip, 1) if axis != spec.time_dim)

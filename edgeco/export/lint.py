@@ -1,8 +1,8 @@
 """What a version of TensorRT would say to a graph, told without a GPU: operators, opset and the rules of Q and DQ.
 
 The rules are a table. Each has the versions that it holds for and its source: NVIDIA's documentation of the ONNX parser
-("operators.md" of the onnx-tensorrt repository, by release), the developer guide's chapter on explicit quantisation, and
-the release notes. A graph that passes may still be refused; one that fails will be.
+("operators.md" of the onnx-tensorrt repository, by release), the developer guide's chapter on explicit quantisation,
+and the release notes. A graph that passes may still be refused; one that fails will be.
 """
 
 from __future__ import annotations
@@ -199,6 +199,6 @@ def check_lint(model: onnx.ModelProto | bytes, version: str, name: str) -> None:
     if found:
         first = found[0]
         raise ConversionError(
-            f"The form {name} breaks a rule of TensorRT {version} ({first.rule}) at {first.where!r}: {first.why}. Build "
-            "without this form, or report this network."
+            f"The form {name} breaks a rule of TensorRT {version} ({first.rule}) at {first.where!r}: {first.why}. "
+            "Build without this form, or report this network."
         )

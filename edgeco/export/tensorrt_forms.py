@@ -205,11 +205,22 @@ def form_members(forms: Sequence[Form], shared: str) -> tuple[dict[str, Variant]
         several = len(form.exported.graphs) > 1
         names = [f"step.{form.name}{f'.{i}' if several else ''}.onnx" for i in range(len(form.exported.graphs))]
         members |= dict(zip(names, form.exported.graphs, strict=True))
-        weights = shared if form.shares_weights else f"weights.{form.name}.safetensors"
-        if not form.shares_weights:
+        weights = shared if form.shares_weights else _same(members, form.exported.weights)
+        if weights is None:
+            weights = f"weights.{form.name}.safetensors"
             members[weights] = form.exported.weights
         graphs = tuple("" if number is None else names[number] for number in form.exported.schedule)
         variants[form.name] = Variant(
             graphs=graphs, weights=weights, tolerance=form.tolerance, histories=form.histories
         )
     return variants, members
+
+
+def _same(members: dict[str, Any], weights: dict[str, np.ndarray[Any, Any]]) -> str | None:
+    """A member that holds the same weights already."""
+    for name, other in members.items():
+        if not isinstance(other, dict) or other.keys() != weights.keys():
+            continue
+        if all(other[k].dtype == array.dtype and np.array_equal(other[k], array) for k, array in weights.items()):
+            return name
+    return None

@@ -32,8 +32,9 @@ _POOLS = {
 def widen_depthwise(clip: ClipGraph) -> int:
     """Widen what lies between the dense convolutions around each depthwise one; in place.
 
-    Left as they are: channels already whole blocks, those that would grow by more than a third, and those that reach
-    an answer or an operator not known to keep channels apart.
+    Left as they are: channels already whole blocks, those that would grow by more than a third, those that only
+    convolutions over time alone would gain from, and those that reach an answer or an operator not known to keep
+    channels apart.
 
     Returns:
         The number of depthwise convolutions widened.

@@ -24,11 +24,11 @@ from edgeco.graph.trace import ClipGraph
 from edgeco.prune.budget import Budget
 from edgeco.prune.importance import Evidence
 from edgeco.prune.page import page
-from edgeco.prune.planning import Options, Planner
+from edgeco.prune.plan import PlanData
+from edgeco.prune.planning import Planner
 from edgeco.prune.recipe import PruneRecipe, Recordings, loss, recordings_of
 from edgeco.prune.report import groups_of, made_report, to_json
 from edgeco.prune.rounds import Rounds, Watch
-from edgeco.prune.selection import Limits
 from edgeco.prune.sensitivity import sensitivity
 from edgeco.spec import BuildSpec, make_spec, read_labels
 from edgeco.train.data import read_data
@@ -141,18 +141,14 @@ class PruneJob:
             self.name, whole, outcome, self.trace(whole), exact=self.exact, accuracy=accuracy, data=data, timed=timed,
             curves=found,
         )  # fmt: skip
-        self._write(outcome.net, outcome.plan.data, report)
+        self._write(outcome.net, _measured(outcome.plan.data, report["figures"]), report)
         shutil.rmtree(folder, ignore_errors=True)
         return report
 
     def _planner(self, recordings: Recordings | None, watch: Watch) -> Planner:
         recipe = self.recipe
         batches = list(recordings.some(recipe.ranking)) if recordings is not None else []
-        importance = recipe.importance if batches or recipe.importance not in ("taylor", "activation") else "magnitude"
-        options = Options(
-            Budget.of(recipe.budget), importance, tuple(recipe.protect),
-            Limits(recipe.round_to, recipe.min_width, recipe.cap), recipe.per, recipe.approximate, recipe.seed,
-        )  # fmt: skip
+        options = recipe.options(Budget.of(recipe.budget), data=bool(batches))
         watch.say("tracing the network")
         evidence = Evidence(self.net, batches, loss, recipe.seed)
         return Planner(self.net, self.trace(self.net), options, evidence, watch.say)
@@ -174,9 +170,9 @@ class PruneJob:
         mark.write_text(key)
         return folder
 
-    def _write(self, net: nn.Module, plan: Any, report: dict[str, Any]) -> None:
+    def _write(self, net: nn.Module, plan: PlanData, report: dict[str, Any]) -> None:
         state = {name: tensor.contiguous().clone() for name, tensor in net.state_dict().items()}
-        notes = {"edgeco": "pruned", "plan": hashlib.sha256(msgspec.json.encode(plan)).hexdigest()}
+        notes = {"edgeco.plan": hashlib.sha256(msgspec.json.encode(plan)).hexdigest()}  # one: their order is not kept
         with replace_file(self.beside("plan.json")) as file:
             file.write(msgspec.json.format(msgspec.json.encode(plan), indent=1) + b"\n")
         with replace_file(self.beside("report.json")) as file:
@@ -185,3 +181,13 @@ class PruneJob:
             file.write(page(report).encode())
         with replace_file(self.out) as file:
             file.write(save(state, notes))
+
+
+def _measured(plan: PlanData, figures: dict[str, Any]) -> PlanData:
+    """The plan with the figures that were found of the step networks."""
+    both = []
+    for place, known in enumerate((plan.before, plan.after)):
+        latency = figures["latency_seconds"]
+        seconds = None if latency is None else latency["p50"][place]
+        both.append(msgspec.structs.replace(known, state=figures["state_bytes"][place], latency=seconds))
+    return msgspec.structs.replace(plan, before=both[0], after=both[1])

@@ -20,9 +20,7 @@ def recalibrate(net: nn.Module, batches: Iterable[tuple[Any, Any]]) -> int:
     Returns:
         How many norms were set; 0 leaves the network as it was, also where there are no batches.
     """
-    norms = [
-        m for m in net.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.running_mean is not None
-    ]
+    norms = [m for m in net.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.running_mean is not None]
     given = iter(batches)
     first = next(given, None)
     if not norms or first is None:

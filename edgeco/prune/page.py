@@ -8,7 +8,8 @@ from typing import Any
 
 _STYLE = """
 body{font:15px/1.45 system-ui,sans-serif;max-width:64rem;margin:2rem auto;padding:0 1rem;color:#1b1f24;background:#fff}
-table{border-collapse:collapse;margin:.6rem 0 1.6rem;width:100%}td,th{padding:.25rem .6rem;border-bottom:1px solid #d8dee4}
+table{border-collapse:collapse;margin:.6rem 0 1.6rem;width:100%}
+td,th{padding:.25rem .6rem;border-bottom:1px solid #d8dee4}
 th{text-align:left}td.n{text-align:right;font-variant-numeric:tabular-nums}h2{margin-top:2rem}small{color:#59636e}
 svg text{font:11px system-ui,sans-serif;fill:currentColor}svg{max-width:100%;height:auto}
 @media(prefers-color-scheme:dark){body{background:#0d1117;color:#e6edf3}td,th{border-color:#30363d}}
@@ -153,4 +154,6 @@ def _unknown(unknown: dict[str, str]) -> str:
     if not unknown:
         return ""
     rows = list(unknown.items())
-    return f"<h2>Operators without a rule</h2><p>All that they touch stays.</p>{_table(('operator', 'first use'), rows)}"
+    return (
+        f"<h2>Operators without a rule</h2><p>All that they touch stays.</p>{_table(('operator', 'first use'), rows)}"
+    )

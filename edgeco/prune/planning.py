@@ -3,51 +3,27 @@
 from __future__ import annotations
 
 import copy
-import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import torch
-from torch import fx, nn
+from torch import nn
 
 from edgeco.continual.convert import trace_network
 from edgeco.errors import CheckFailed, SpecError
 from edgeco.graph.channels import Channels, Family, find_channels
-from edgeco.graph.trace import Clip, ClipGraph, ClipInput, TimeDims
+from edgeco.graph.trace import Clip, ClipGraph, TimeDims
 from edgeco.prune.budget import Budget
 from edgeco.prune.cuts import Cut, Repair, cut_network, network_hash
-from edgeco.prune.importance import CRITERIA, NEED_DATA, Batches, Criterion, Evidence, Loss, scored
-from edgeco.prune.oracle import Mismatch, verify
+from edgeco.prune.figures import state_bytes, step_session, step_times
+from edgeco.prune.importance import NEED_DATA, Batches, Criterion, Evidence, Loss, scored
+from edgeco.prune.options import Options, matches, touches
+from edgeco.prune.oracle import Mismatch, difference, verify
 from edgeco.prune.plan import Figures, Group, PlanData, PruningPlan
 from edgeco.prune.repairs import alternatives, known_repairs, possible_repairs
-from edgeco.prune.selection import Limits, Removed, fewest, rank
+from edgeco.prune.selection import Limits, Removed, fewest, first_that_keeps, rank
 
 Say = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class Options:
-    """How a network is to be pruned.
-
-    Attributes:
-        budget: what it may cost.
-        importance: a name of `CRITERIA`, or a function.
-        protect: names of tensors or modules, or regular expressions for them; channels that these make stay.
-        limits: what every family keeps.
-        per: divide scores by what a unit costs: "macs" or "parameters"; None not to.
-        approximate: also remove channels that change a normalisation over others.
-        seed: for what is drawn.
-    """
-
-    budget: Budget
-    importance: str | Criterion = "taylor"
-    protect: tuple[str, ...] = ()
-    limits: Limits = field(default_factory=Limits)
-    per: str | None = None
-    approximate: bool = False
-    seed: int = 0
 
 
 def plan(
@@ -164,7 +140,7 @@ class Planner:
         """Why families stay."""
         found = dict(self.refused)
         for family in self.channels.families:
-            pattern = next((p for p in self.options.protect if _touches(family, p)), None)
+            pattern = next((p for p in self.options.protect if touches(family, p)), None)
             if pattern is not None:
                 found[family.name] = f"{pattern!r} is protected"
             elif family.approximate and not self.options.approximate:
@@ -176,7 +152,7 @@ class Planner:
     def _check_protect(self) -> None:
         names = [name for name, _ in [*self.net.named_modules(), *self.net.named_parameters()]]
         for pattern in self.options.protect:
-            if not any(_matches(pattern, name) for name in names):
+            if not any(matches(pattern, name) for name in names):
                 raise SpecError(f"protect names {pattern!r}, but the network has nothing by that name.")
 
     def free(self) -> list[Family]:
@@ -197,7 +173,8 @@ class Planner:
         allowed = self.options.budget.allowed(before)
         if before <= allowed:
             raise SpecError(f"The network keeps to the budget {self.options.budget} as it is ({before:g}).")
-        removed = fewest(ranking, figure, allowed)
+        choose = first_that_keeps if self.options.budget.kind == "latency" else fewest
+        removed = choose(ranking, figure, allowed)
         if removed is None:
             least = figure(ranking.first(len(ranking.portions)))
             raise SpecError(
@@ -237,23 +214,32 @@ class Planner:
         return self.channels.parameters(self.channels.gone(removed))
 
     def _figure(self) -> Callable[[Removed], float]:
-        from edgeco.prune.figures import state_bytes, step_session, step_times
-
         kind = self.options.budget.kind
         if kind == "macs":
             return self._macs
         if kind == "parameters":
             return self._parameters
 
-        def measured(removed: Removed) -> float:
+        def pruned(removed: Removed) -> nn.Module:
             net = copy.deepcopy(self.net)
             cut_network(net, *self.surgery(removed))
-            if kind == "state":
-                return state_bytes(net, self.clip)
-            self.say("timing steps")
-            return float(np.median(step_times([step_session(net, self.clip)])[0]))
+            return net
 
-        return measured
+        if kind == "state":
+            return lambda removed: state_bytes(pruned(removed), self.clip)
+        whole = step_session(self.net, self.clip)
+        unpruned = float(np.median(step_times([whole])[0]))
+
+        def seconds(removed: Removed) -> float:
+            """Beside the whole network, step by step, so that a busy machine slows both alike."""
+            if not removed:
+                return unpruned
+            self.say("timing steps")
+            before, after = step_times([whole, step_session(pruned(removed), self.clip)])
+            found = float(np.median(after))
+            return found / float(np.median(before)) * unpruned if self.options.budget.relative else found
+
+        return seconds
 
     # -- surgery and oracle ------------------------------------------------------------------------------------
 
@@ -316,8 +302,6 @@ class Planner:
     # -- the plan ----------------------------------------------------------------------------------------------
 
     def _written(self, removed: Removed, exact: Removed) -> PruningPlan:
-        from edgeco.prune.oracle import difference
-
         cuts, repairs = self.surgery(removed)
         near = any(self._family(name).approximate for name in removed)
         if near:
@@ -390,38 +374,3 @@ def cuts_of(channels: Channels, removed: Removed) -> list[Cut]:
         Cut(name, axis, sizes[name][axis], tuple(np.unique(np.concatenate(parts)).tolist()))
         for (name, axis), parts in gone.items()
     ]
-
-
-def _touches(family: Family, pattern: str) -> bool:
-    return any(_matches(pattern, name) for name, _ in family.makers)
-
-
-def _matches(pattern: str, name: str) -> bool:
-    """Whether a pattern is the name of a tensor or of a module it is in, or a regular expression that matches it."""
-    if name == pattern or name.startswith(f"{pattern}."):
-        return True
-    try:
-        return re.fullmatch(pattern, name) is not None
-    except re.error as error:
-        raise SpecError(f"protect holds {pattern!r}, which is no name and no regular expression ({error}).") from error
-
-
-def clip_of(data: PlanData) -> ClipGraph:
-    """What the oracle needs of a trace, from a plan that was read from a file."""
-    inputs = [ClipInput(name, tuple(shape), _dtype(kind), dim) for name, shape, kind, dim in data.clip]
-    length = max(item.shape[item.time_dim] for item in inputs if item.time_dim is not None)
-    for item in inputs:
-        item.rate = 1 if item.time_dim is None else length // item.shape[item.time_dim]
-    made = ClipGraph(fx.Graph(), {}, inputs, {}, None, 1, length)
-    made.by_name = data.by_name
-    return made
-
-
-def _dtype(kind: str) -> torch.dtype:
-    found = getattr(torch, kind.removeprefix("torch."), None)
-    if not isinstance(found, torch.dtype):
-        raise SpecError(f"The plan names the type {kind!r}, which PyTorch does not have.")
-    return found
-
-
-__all__ = ["CRITERIA", "Options", "Planner", "clip_of", "cuts_of", "plan"]

@@ -13,6 +13,10 @@ from torch import Tensor, nn
 
 from edgeco.bundle.manifest import Preprocessing
 from edgeco.errors import DataError, SpecError
+from edgeco.prune.budget import Budget
+from edgeco.prune.importance import NEED_DATA
+from edgeco.prune.options import Options
+from edgeco.prune.selection import Limits
 from edgeco.spec import BuildSpec
 from edgeco.train.data import Batches, Data, clip_of
 
@@ -45,6 +49,12 @@ class PruneRecipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     held_out: Share = 0.2
     """Share of the cases that accuracy is told on; they are not learned from."""
     seed: int = 0
+
+    def options(self, budget: Budget, *, data: bool, turn: int = 0) -> Options:
+        """What one round's planning is told; without data, importance is told by weights."""
+        importance = self.importance if data or self.importance not in NEED_DATA else "magnitude"
+        limits = Limits(self.round_to, self.min_width, self.cap)
+        return Options(budget, importance, self.protect, limits, self.per, self.approximate, self.seed + turn)
 
 
 @dataclass(frozen=True)
@@ -83,7 +93,9 @@ class Recordings:
 
 def logits(answer: Any) -> Tensor:
     """(batch, classes) of a network's answer; the last of a series of them."""
-    first = answer if isinstance(answer, Tensor) else next(iter(answer.values() if isinstance(answer, dict) else answer))
+    first = (
+        answer if isinstance(answer, Tensor) else next(iter(answer.values() if isinstance(answer, dict) else answer))
+    )
     return first if first.ndim == 2 else first[:, -1] if first.ndim == 3 else first.reshape(len(first), -1)
 
 
@@ -109,9 +121,7 @@ def recordings_of(spec: BuildSpec, data: Data, recipe: PruneRecipe) -> Recording
     learned, kept = held.split((1 - recipe.held_out, recipe.held_out), by="group", seed=recipe.seed)
     if not len(learned) or not len(kept):
         raise DataError(f"{len(held)} recordings are too few to hold {recipe.held_out:.0%} of them out.")
-    batches = Batches(
-        learned, length, recipe.batch, recipe.seed, preprocessing=preprocessing, time_dim=spec.time_dim
-    )
+    batches = Batches(learned, length, recipe.batch, recipe.seed, preprocessing=preprocessing, time_dim=spec.time_dim)
     clips = tuple(
         (torch.from_numpy(clip_of(frames, preprocessing, spec.time_dim)), int(case.label))
         for case in kept
@@ -133,7 +143,9 @@ def _whole(frames: np.ndarray[Any, Any], length: int) -> Iterator[np.ndarray[Any
 def preprocessing_of(spec: BuildSpec) -> Preprocessing | None:
     """How pictures become frames of the network, in its own colour order; None for arrays."""
     assert spec.clip is not None
-    pictured = any(getattr(spec, name) is not None for name in ("mean", "std", "colour", "resize", "interpolation", "roi"))
+    pictured = any(
+        getattr(spec, name) is not None for name in ("mean", "std", "colour", "resize", "interpolation", "roi")
+    )
     guessed = pictured or (len(spec.clip) == 4 and spec.clip[0] in (1, 3) and min(spec.clip[2:]) >= 32)
     if (spec.input or ("image" if guessed else "array")) == "array":
         return None

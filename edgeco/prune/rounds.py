@@ -6,20 +6,20 @@ import copy
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
 from torch import nn
 
 from edgeco.errors import SpecError
+from edgeco.files import replace_file
 from edgeco.prune.budget import Budget
 from edgeco.prune.importance import Evidence
 from edgeco.prune.norms import recalibrate
 from edgeco.prune.plan import PruningPlan, load_plan
-from edgeco.prune.planning import Options, Planner
-from edgeco.prune.recipe import PruneRecipe, Recordings, loss
-from edgeco.prune.selection import Limits
-from edgeco.train.checkpoint import read_checkpoint, write_checkpoint
+from edgeco.prune.planning import Planner
+from edgeco.prune.recipe import PruneRecipe, Recordings, logits, loss
 from edgeco.train.loop import Options as TrainingOptions
 from edgeco.train.loop import Training
 from edgeco.train.objective import distilled, supervised
@@ -135,16 +135,7 @@ class Rounds:
     def _plan(self, number: int, watch: Watch, before: PruningPlan | None) -> PruningPlan:
         recipe = self.recipe
         batches = list(self.recordings.some(recipe.ranking)) if self.recordings is not None else []
-        importance = recipe.importance if batches or recipe.importance not in ("taylor", "activation") else "magnitude"
-        options = Options(
-            self._part(number, before),
-            importance,
-            tuple(recipe.protect),
-            Limits(recipe.round_to, recipe.min_width, recipe.cap),
-            recipe.per,
-            recipe.approximate,
-            recipe.seed + number,
-        )
+        options = recipe.options(self._part(number, before), data=bool(batches), turn=number)
         evidence = Evidence(self.net, batches, loss, recipe.seed)
         self.net.zero_grad(set_to_none=True)
         watch.say("tracing the network")
@@ -194,7 +185,8 @@ class Rounds:
         path.parent.mkdir(parents=True, exist_ok=True)
         outcome.plan.save(plan)
         state = {"net": self.net.state_dict(), "optimiser": self.optimiser.state_dict(), "round": vars(made)}
-        write_checkpoint(path, state)
+        with replace_file(path) as file:
+            torch.save(state, file)
 
     def _resumed(self, number: int, outcome: Outcome) -> bool:
         path = self._path(number, "round.pt")
@@ -209,8 +201,8 @@ class Rounds:
         assert path is not None and kept is not None
         outcome.plan = load_plan(kept)
         pruned = outcome.plan.apply(copy.deepcopy(self.whole))
-        saved = read_checkpoint(path)
         try:
+            saved = torch.load(path, map_location="cpu", weights_only=True)
             ours, theirs = ([*net.parameters(), *net.buffers()] for net in (self.net, pruned))
             for tensor, like in zip(ours, theirs, strict=True):
                 tensor.data = like.data
@@ -218,8 +210,10 @@ class Rounds:
                 setattr(self.net.get_submodule(repair.module), repair.attribute, repair.after)
             self.net.load_state_dict(saved["net"])
             self.optimiser.load_state_dict(saved["optimiser"])
-        except (RuntimeError, ValueError, KeyError) as error:
-            raise SpecError(f"{path} is of another run ({str(error).splitlines()[0]}); remove its folder.") from error
+        except (RuntimeError, ValueError, KeyError, EOFError, UnpicklingError) as error:
+            raise SpecError(
+                f"{path} is damaged or of another run ({str(error).splitlines()[0]}); remove its folder."
+            ) from error
         return Round(**saved["round"])
 
 
@@ -231,6 +225,4 @@ class _Logits(nn.Module):
         self.net = net
 
     def forward(self, inputs: Any) -> Any:
-        from edgeco.prune.recipe import logits
-
         return logits(self.net(inputs))

@@ -55,7 +55,7 @@ def sensitivity(
         order = np.argsort(own, kind="stable")
         curve = {}
         for share in shares:
-            count = min(int(round(share * family.units)), family.units - 1)
+            count = min(round(share * family.units), family.units - 1)
             if count:
                 curve[f"{share:g}"] = score(_without(planner, planner.evidence, family.name, np.sort(order[:count])))
         found[family.name] = curve

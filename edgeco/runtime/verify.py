@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from edgeco.bundle import Bundle, open_bundle
-from edgeco.errors import CheckFailed, EngineError
+from edgeco.errors import CheckFailed, EngineError, SpecError
 from edgeco.runtime.model import load_bundle
 from edgeco.runtime.stream import Stream
 
@@ -82,6 +82,7 @@ def verify(
     engine: str = "auto",
     threads: int | None = None,
     variants: Sequence[str] | None = None,
+    precision: str | None = None,
     say: Callable[[str], None] | None = None,
 ) -> VerifyReport:
     """Run the golden frames through a stream of every variant and compare the answers.
@@ -91,6 +92,7 @@ def verify(
         engine: name of an engine, or "auto".
         threads: processor threads; None as for ``load``.
         variants: which to verify; None for all. One that the engine cannot run is reported as skipped.
+        precision: or those of a precision, ``fp32``, ``fp16`` or ``int8``, by their names.
         say: called with what takes long.
 
     Raises:
@@ -101,6 +103,10 @@ def verify(
     """
     opened = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
     chosen = sorted(opened.manifest.variants) if variants is None else list(variants)
+    if precision is not None:
+        chosen = [name for name in chosen if precision in name.split("-")]
+        if not chosen:
+            raise SpecError(f"{opened.path} has no variant of {precision}; build it with --precision {precision}")
     frames, answers = opened.golden()
     checks = tuple(_verify_variant(opened, variant, engine, threads, frames, answers, say) for variant in chosen)
     report = VerifyReport(str(opened.path), opened.sha256, opened.manifest.golden.steps, checks)

@@ -13,7 +13,8 @@ from rich.table import Table
 
 from edgeco.bundle import open_bundle
 from edgeco.bundle.manifest import Input
-from edgeco.show.console import count_text, facts, plain, table
+from edgeco.show.console import bytes_text, count_text, facts, plain, table
+from edgeco.show.drift import drift_table, floats_table
 from edgeco.show.ranges import calibration_facts, ranges_tables
 
 if TYPE_CHECKING:
@@ -85,6 +86,8 @@ def report_tables(report: Mapping[str, Any]) -> list[Table]:
     }
     if report.get("weights"):
         values["weights"] = _weights(report["weights"])
+    if report.get("pruning"):
+        values["pruned"] = _pruned(report["pruning"])
     if report.get("target"):
         values["built for"] = _target(report["target"])
     for variant, drift in (report.get("drifts") or {}).items():
@@ -92,7 +95,22 @@ def report_tables(report: Mapping[str, Any]) -> list[Table]:
     if report.get("pinned"):
         values["clip length"] = f"pinned: {report['pinned']}"
     calibrated = [calibration_facts(report["calibration"])] if report.get("calibration") else []
-    return [facts("Conversion", values), *calibrated, _lines(report["lines"]), _layers(report["step_layers"])]
+    forms = report.get("forms") or {}
+    timed = next((told["milliseconds"] for told in forms.values() if told.get("milliseconds")), None)
+    if timed is not None:
+        values["INT8 on the processor that built it"] = _speed(timed)
+    drifts = [drift_table(forms), floats_table(forms)] if forms else []
+    tables = [facts("Conversion", values), *calibrated, *drifts]
+    return [*tables, _lines(report["lines"]), _layers(report["step_layers"])]
+
+
+def _speed(timed: Mapping[str, float]) -> str:
+    """Which of two is to be run for speed: what is smaller is not always faster."""
+    exact, small = timed["fp32"], timed["int8"]
+    text = f"a step takes {small:.3g} ms, in FP32 {exact:.3g} ms"
+    if small < exact:
+        return f"{text}: {exact / small:.2f} times faster, run it with --precision int8"
+    return f"{text}: not faster, and for speed FP32 is to be run; its states are a quarter"
 
 
 def _weights(matched: Mapping[str, Any]) -> str:
@@ -102,6 +120,21 @@ def _weights(matched: Mapping[str, Any]) -> str:
     for what, names in (("not used", matched["unused"]), ("filled, changing nothing", matched["filled"])):
         text += f"; {what}: {', '.join(names)}" if names else ""
     return text
+
+
+def _pruned(pruning: Mapping[str, Any]) -> str:
+    """What a plan took out: figures before and after, as far as they were looked at."""
+    before, after = pruning["before"], pruning["after"]
+    parts = [
+        f"{what} {show(before[key])} to {show(after[key])}"
+        for key, what, show in (
+            ("macs", "multiply-accumulates", count_text),
+            ("parameters", "parameters", count_text),
+            ("state", "state", bytes_text),
+        )
+        if before.get(key) is not None and after.get(key) is not None
+    ]
+    return f"to {pruning['budget']}: {', '.join(parts)}"
 
 
 def _target(target: Mapping[str, Any]) -> str:

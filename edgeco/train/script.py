@@ -124,7 +124,9 @@ def main_of(task: Task, loss: Loss, arguments: Sequence[str] | None, about: str 
         if given.search:
             for number, tried in enumerate(space.draw(recipe.seed, given.search)):
                 _, outcome = fit(task, loss, given.data, tried)
-                told = ", ".join(f"{name} {getattr(tried, name):g}" for name in space.search)
+                if outcome.ended == "stopped":
+                    break
+                told = ", ".join(f"{name} {getattr(tried, name)}" for name in space.search)
                 print(f"{number + 1}: {outcome.best:.4f} of the validation part with {told}")
         elif given.out:
             _train_and_tell(task, loss, given.data, recipe, given.out, given.resume)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -75,7 +76,7 @@ def test_every_form_answers_nearly_as_fp32_and_drifts_no_further(network: Calibr
 
 
 def test_histories_take_a_quarter_and_start_from_their_border(network: Calibrated) -> None:
-    exported, manifest, ranges = network
+    _, manifest, ranges = network
     form = forms_of(network)[CPU]
     own = described(manifest, form)
     for before, after in zip(manifest.histories, own.histories, strict=True):
@@ -120,7 +121,9 @@ def test_onnx_runtime_computes_the_layers_in_int8(mobile: Calibrated, tmp_path: 
     assert found["Relu"] == 0
 
 
-@pytest.mark.parametrize(("name", "version"), [(WEAK, "8.6.1"), (WEAK, "10.3.0"), (STRONG, "10.12.0"), (STRONG, "11.4.0")])
+@pytest.mark.parametrize(
+    ("name", "version"), [(WEAK, "8.6.1"), (WEAK, "10.3.0"), (STRONG, "10.12.0"), (STRONG, "11.4.0")]
+)
 def test_forms_keep_the_rules_of_their_tensorrt(mobile: Calibrated, name: str, version: str) -> None:
     forms = forms_of(mobile)
     for form in (forms[name], forms[name + FLOAT_STATES]):
@@ -141,7 +144,7 @@ def test_both_typings_have_the_same_codes(mobile: Calibrated) -> None:
 
 
 def test_equal_channels_change_nothing_in_fp32_and_help_int8(mobile: Calibrated) -> None:
-    exported, manifest, ranges = mobile
+    exported, manifest, _ = mobile
     frames = recording_of(manifest, 60, 3)
     weights = dict(exported.weights)
     name = next(n for n, a in weights.items() if a.shape == (32, 16, 1, 1))  # channels of very unequal range
@@ -180,7 +183,7 @@ def test_sensitivity_finds_the_layer_that_costs(mobile: Calibrated) -> None:
     told: list[str] = []
     found = sensitivities(prepared, "cpu", stream, progress=lambda done, count, name: told.append(name))
     assert [one.name for one in found][::-1] != told and sorted(told) == sorted(one.name for one in found)
-    assert all(a.error <= b.error for a, b in zip(found, found[1:], strict=False))
+    assert all(a.error <= b.error for a, b in itertools.pairwise(found))
     choice = within_budget(prepared, "cpu", stream, found[0].error * 1.0001)
     assert choice.within and choice.keep_float[0] == found[0].name
     assert not within_budget(prepared, "cpu", stream, 0.0).within

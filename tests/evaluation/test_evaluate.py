@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -178,6 +180,14 @@ def test_a_network_that_answers_for_every_frame() -> None:
     answers = torch.arange(24.0).reshape(2, 4, 3)
     assert torch.equal(_last(answers), answers[:, -1]) and torch.equal(_last((answers[:, 0],)), answers[:, 0])
     assert torch.equal(_last({"a": answers[:, 0]}), answers[:, 0])
+
+
+def test_a_bundle_is_evaluated_without_torch() -> None:
+    program = (
+        "import sys; import edgeco.evaluation, edgeco.train.data; print('torch' in sys.modules, 'onnx' in sys.modules)"
+    )
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert ran.stdout.split() == ["False", "False"]
 
 
 def test_an_empty_confusion_has_no_accuracy() -> None:

@@ -125,8 +125,21 @@ class TokenAppended(nn.Module):
         return self.conv(joined)
 
 
+class Masked(nn.Module):
+    """A mask of truths that is a tensor of the network: bundles keep no truths among their weights."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("kept", torch.arange(4) % 3 != 0)
+        self.conv = nn.Conv2d(3, 3, (3, 1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.conv(torch.where(self.kept, x, -1.0))
+
+
 torch.manual_seed(1)
 NETS = {
+    "masked": (Masked(), (3, 6, 4), 2),
     "frames": (Frames(), (3, 6, 3, 3), 2),
     "token": (TokenAppended(), (3, 6, 4), 2),
     "norm before": (nn.Sequential(nn.BatchNorm1d(3), nn.Conv1d(3, 4, 3), nn.BatchNorm1d(4), nn.ReLU()), (3, 8), 2),
@@ -232,3 +245,8 @@ class Parts(nn.Module):
 @pytest.mark.parametrize("rows", [1, 4])
 def test_parts_of_a_live_window(rows: int) -> None:
     assert max(differences(Parts(), (5, 7), 1, steps=110, rows=rows, exact="interior").values()) < 1e-5
+
+
+def test_weights_are_of_types_that_a_bundle_keeps() -> None:
+    _, made = exported(*NETS["masked"][:2])
+    assert {array.dtype.name for array in made.weights.values()} == {"float32", "int8"}

@@ -71,6 +71,20 @@ def test_whole_blocks_and_those_that_would_grow_too_much_are_left(inner: int) ->
     assert_same(net, step)
 
 
+def test_a_convolution_over_time_alone_is_left() -> None:
+    """A step multiplies and adds its elements: wider ones would be more work, and no faster."""
+    stem = nn.Conv3d(14, 14, (3, 1, 1), padding=(1, 0, 0), groups=14)
+    net = nn.Sequential(nn.Conv3d(3, 14, (1, 3, 3)), stem, nn.ReLU(), nn.Conv3d(14, 4, 1)).double().eval()
+    widened, found, step = widths(net)
+    assert (widened, found) == (0, {14})
+    assert_same(net, step)
+    beside = nn.Conv3d(14, 14, 3, padding=1, groups=14)  # but it grows with one beside it that gains
+    net = nn.Sequential(nn.Conv3d(3, 14, (1, 3, 3)), stem, beside, nn.Conv3d(14, 4, 1)).double().eval()
+    widened, found, step = widths(net)
+    assert (widened, found) == (2, {16})
+    assert_same(net, step)
+
+
 def test_an_operator_that_gives_infinity_for_zeros_keeps_them_out() -> None:
     """What a zero channel becomes, times a zero weight, is no number; a logarithm would do, but drowns small errors."""
     net = randomise_norms(Bottleneck(12, lambda y: torch.where(y == 0, torch.inf, y))).double().eval()

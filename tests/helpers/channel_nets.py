@@ -311,13 +311,6 @@ class OverChannels(Tower):
         return x.softmax(1)
 
 
-class Sorted(Tower):
-    """An operator without a rule."""
-
-    def middle(self, x: Tensor) -> Tensor:
-        return torch.special.entr(x.cumsum(1).abs())
-
-
 def frozen(net: nn.Module) -> nn.Module:
     """No parameter asks for a gradient."""
     return net.requires_grad_(False)

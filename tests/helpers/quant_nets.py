@@ -1,4 +1,4 @@
-"""Small networks that INT8 has something to do in: dense and depthwise layers, residuals, maxima, attention, strides."""
+"""Small networks that INT8 has something to do in: dense and depthwise layers, maxima, attention, strides."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from edgeco.errors import SpecError
 from edgeco.graph.channels import Family, find_channels
 from edgeco.prune.figures import state_bytes
 from edgeco.prune.importance import CRITERIA, Evidence, scored
-from edgeco.prune.selection import Limits
+from edgeco.prune.selection import Limits, Ranking, Removed, first_that_keeps
 
 CLIP = torch.zeros(1, 3, 6, 4, 4)
 
@@ -130,9 +130,9 @@ def test_gate_taylor_is_the_gradient_of_a_gate() -> None:
         expected += grad.abs().flatten().numpy()
     bare = ConcatResidual().double().eval()
     bare.load_state_dict({k: v for k, v in net.state_dict().items() if k != "gate"})
-    stem = next(f for f in families(bare.float(), torch.zeros(1, 3, 12)) if f.name == "stem")
+    stem = next(f for f in families(copy.deepcopy(bare).float(), torch.zeros(1, 3, 12)) if f.name == "stem")
     stem.producers = frozenset(m for m in stem.producers if m[0].startswith(("stem", "norm")))
-    (given,) = CRITERIA["taylor"]([stem], Evidence(bare.double(), data))
+    (given,) = CRITERIA["taylor"]([stem], Evidence(bare, data))
     order = [int(i) for i in stem.members["norm.weight", 0][:, 0]]
     assert np.allclose(given, expected[order], rtol=1e-9)
 
@@ -193,3 +193,22 @@ def test_the_network_is_not_changed_by_planning() -> None:
     assert net.training and all(p.grad is None for p in net.parameters())
     with torch.no_grad():
         assert relative(net.eval()(clip), copied.eval()(clip)) == 0
+
+
+def test_a_measured_figure_need_not_fall_with_every_channel() -> None:
+    """Engines work on blocks of channels: of the prunings tried, the first that keeps to the budget is taken."""
+    ranking = Ranking([("f", (i,)) for i in range(24)])
+
+    def figure(removed: Removed) -> float:
+        left = 24 - sum(map(len, removed.values()))
+        return left if left % 8 == 0 else 3.0 * left
+
+    chosen = first_that_keeps(ranking, figure, 16)
+    assert chosen is not None and len(chosen["f"]) == 8
+    assert first_that_keeps(ranking, figure, -1) is None
+
+
+@pytest.mark.slow
+def test_a_budget_of_latency_is_measured() -> None:
+    plan = prune.plan(Excite(), CLIP, "latency=95%", importance="magnitude", cap=0.5)
+    assert plan.data.budget == "latency=95%" and plan.data.cuts

@@ -180,3 +180,24 @@ def test_parameters_stay_the_same_objects(name: str) -> None:
     before = {id(p) for p in net.parameters()}
     planned(net, 0.75, shape).apply()
     assert {id(p) for p in net.parameters()} == before
+
+
+class TwoInputs(nn.Module):
+    """A stream gated by numbers that have no time, by keywords, with named answers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.h = nn.Conv1d(3, 8, 3, padding=1), nn.Linear(5, 8), nn.Conv1d(8, 4, 1)
+
+    def forward(self, x: torch.Tensor, side: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {"y": self.h((self.a(x) * self.b(side)[:, :, None]).relu())}
+
+
+def test_several_inputs_by_name(tmp_path: Path) -> None:
+    net = TwoInputs()
+    twin = copy.deepcopy(net)
+    clips = {"x": torch.zeros(1, 3, 12), "side": torch.zeros(1, 5)}
+    plan = prune.plan(net, clips, 0.6, time_dim={"x": 2, "side": None}, importance="magnitude")
+    plan.save(tmp_path / "plan.json")
+    assert bits(plan.apply()) == bits(prune.load_plan(tmp_path / "plan.json").apply(twin))
+    assert net.a.out_channels == net.b.out_features == net.h.in_channels == 4

@@ -58,7 +58,13 @@ def test_half_the_work_and_still_a_stream(name: str, tmp_path: Path) -> None:
         f"import sys\nsys.path[:0] = [{str(here)!r}, {str(here.parent / 'helpers')!r}]\n"
         f"import test_zoo\ndef make():\n    return test_zoo.made({name!r})\n"
     )
-    fields = {"model": f"{factory}:make", "clip": clip, "plan": str(tmp_path / "plan.json"), "input": "array", **options}
+    fields = {
+        "model": f"{factory}:make",
+        "clip": clip,
+        "plan": str(tmp_path / "plan.json"),
+        "input": "array",
+        **options,
+    }
     report = building.build(fields, tmp_path / "pruned.edgeco")
     after = state_bytes(plan.apply(), traced)
     print(

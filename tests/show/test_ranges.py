@@ -33,7 +33,8 @@ def test_all_ranges_are_listed_once() -> None:
     other = TensorRange(low=-1.0, high=1.0, amax=1.0, method="mse", count=3)
     ranges = Ranges(
         model="a" * 64, data="b" * 64, frames=9, streams=2, reset=5, method="mse", sources=tuple("vwxyz"),
-        tensors={"conv_1": FOUND, "h000_new": history, "relu_2": DEAD, "conv_1@1": FOUND, "conv_2@1": other}, histories={"h000": history},
+        tensors={"conv_1": FOUND, "h000_new": history, "relu_2": DEAD, "conv_1@1": FOUND, "conv_2@1": other},
+        histories={"h000": history},
     )  # fmt: skip
     console = Console(file=io.StringIO(), width=140)
     show_ranges(ranges, console)

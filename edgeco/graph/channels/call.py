@@ -99,7 +99,7 @@ class Call:
         """Say that no index of these can be removed."""
         for axis in [axes] if isinstance(axes, Axis) else axes:
             if not axis.fixed:
-                self.labels.pin(axis.labels, f"{why or STRUCTURE}: {self.where}" if why else STRUCTURE)
+                self.labels.pin(axis.labels, f"{why}: {self.where}" if why else STRUCTURE)
 
     def unite(self, axes: Sequence[Axis]) -> Axis:
         """Axes that are met index by index: those of one index broadcast. The result is as silent as all of them."""

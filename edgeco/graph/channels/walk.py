@@ -22,8 +22,7 @@ def find_channels(clip: ClipGraph, rigid: frozenset[str] = frozenset()) -> Chann
         rigid: operators (by name in the graph) that cut an axis at numbers that stand in the network's code, where
             without being told it is assumed that they are computed from the axis' size.
 
-    Raises:
-        ConversionError: a rule failed on an operator; names it and the user's line.
+    An operator without a rule, or used as its rule does not foresee, pins all that it touches and is listed.
     """
     walk = _Walk(clip, rigid)
     walk.run()
@@ -72,8 +71,10 @@ class _Walk:
             for value in call.values:
                 call.pin(value, "nn.MultiheadAttention has one width for all; write its projections as layers to prune")
         rule = find_rule(node.target)
-        made = call.unknown() if rule is None else rule(call)
-        return self._confirmed(node, made)
+        try:
+            return self._confirmed(node, call.unknown() if rule is None else rule(call))
+        except (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError):
+            return call.unknown()  # a use of the operator that its rule does not foresee
 
     def _confirmed(self, node: fx.Node, made: Any) -> Any:
         """What a rule says, if it has the shape that the operator gives."""

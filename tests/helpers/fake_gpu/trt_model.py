@@ -46,7 +46,7 @@ def refused(data: bytes, ceiling: int) -> list[str]:
 
 
 def quantised_wrongly(graph: onnx.GraphProto) -> list[str]:
-    """Codes that are not symmetric int8, that something else than a DequantizeLinear reads, or per channel and moving."""
+    """Codes that are not symmetric int8, or read by another node than DequantizeLinear, or per channel and moving."""
     constants = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer}
     codes, reasons = set[str](), []
     for node in graph.node:

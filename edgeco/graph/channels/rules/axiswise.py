@@ -7,8 +7,9 @@ from typing import Any
 
 from torch import Tensor
 
-from edgeco.graph.channels.axes import Axis, Value, still
+from edgeco.graph.channels.axes import Axis, Value, joined, still
 from edgeco.graph.channels.call import Call, aten
+from edgeco.graph.channels.rules.pointwise import pointwise
 from edgeco.graph.channels.rules.registry import channel_rule, existing
 
 
@@ -43,15 +44,13 @@ def summary(call: Call) -> Value | list[Value | None]:
     value = call.values[0]
     others = [other for other in call.values[1:] if other]
     if others:  # the greater of two values
-        from edgeco.graph.channels.rules.pointwise import pointwise
-
         return pointwise(call)
     dims = _dims(call, len(value))
     for i in dims:
         call.summarise(value[i], "a summary is taken over it")
     made = _reduced(call, value, dims)
-    if not call.zero_of_zeros():
-        made = tuple(axis.loud() for axis in made) if call.node.target is aten.logsumexp.default else made
+    if "logsumexp" in str(call.node.target):  # the only one of them that makes something of nothing
+        made = tuple(axis.loud() for axis in made)
     return made if isinstance(call.node.meta["val"], Tensor) else [made for _ in call.node.meta["val"]]
 
 
@@ -152,8 +151,6 @@ def padded(call: Call) -> Value:
             call.pin(value[i], "it is padded, or cut, by fixed numbers")
             made[i] = still(call.shape[i])
             continue
-        from edgeco.graph.channels.axes import joined
-
         made[i] = replace(value[i], labels=joined([still(before).labels, value[i].labels, still(after).labels]))
     return tuple(axis.loud() for axis in made) if filled else tuple(made)
 

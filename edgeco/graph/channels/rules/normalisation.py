@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from torch import fx
+
 from edgeco.graph.channels.axes import Axis, Value
 from edgeco.graph.channels.call import Call, aten
 from edgeco.graph.channels.rules.registry import channel_rule
@@ -20,7 +22,7 @@ def _affine(call: Call, axes: Value, weight: Value | None, bias: Value | None) -
     return made
 
 
-def _before(call: Call):  # type: ignore[no-untyped-def]
+def _before(call: Call) -> fx.Node:
     """The operator whose result is normed."""
     return call.node.all_input_nodes[0]
 
@@ -69,7 +71,7 @@ def layer_norm(call: Call) -> Value | list[Value | None]:
 
 @channel_rule(aten.group_norm)
 def group_norm(call: Call) -> Value:
-    """Mean and variance over groups of channels: whole groups fall exactly, unless they are asked to thin out."""
+    """Mean and variance over groups of channels: whole groups fall, exactly."""
     x, groups = call.args["input"], call.args["num_groups"]
     each = x[1].size // groups
     if groups == 1:

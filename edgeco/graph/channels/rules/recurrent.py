@@ -1,4 +1,4 @@
-"""Recurrent layers: a hidden unit is a row of every gate, a column of the next step's matrix and a number of the answer.
+"""Recurrent layers: a hidden unit is a row of every gate, a column of the next step's matrix, a number of the answer.
 
 All layers and directions have one hidden size, so that they lose the same units.
 """

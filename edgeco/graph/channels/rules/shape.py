@@ -11,6 +11,7 @@ from edgeco.graph.channels.axes import Axis, Value, regrouped, still
 from edgeco.graph.channels.call import Call, aten
 from edgeco.graph.channels.labels import free
 from edgeco.graph.channels.rules.registry import channel_rule, existing
+from edgeco.graph.trace import BATCH_PRIMES
 
 
 @channel_rule(*existing(("view", "reshape", "_unsafe_view", "flatten", "unflatten", "squeeze", "unsqueeze", "view_as")))
@@ -47,8 +48,6 @@ def expand(call: Call) -> Value:
 
 def small(size: int) -> bool:
     """Whether an axis may be one of channels; the traced batch is far larger."""
-    from edgeco.graph.trace import BATCH_PRIMES
-
     return not any(size % batch == 0 for batch in BATCH_PRIMES)
 
 
