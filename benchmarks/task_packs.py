@@ -318,7 +318,7 @@ def _row(way: str, rate: float, density: float, rows: list[dict[str, Any]], time
 
     test = np.array([row["test"] for row in rows])
     own = [times[row["pack"]] for row in rows if row["pack"] in times]
-    shown = f"{1e6 * float(np.mean(own)):.0f}" if own else "unavailable"
+    shown = f"{1e6 * float(np.median(own)):.0f}" if own else "unavailable"
     spread = test.std(ddof=min(1, len(test) - 1))
     return (
         f"| {way} ({rate:g}) | {density:.0%} | {test.mean():.1%} ± {spread:.1%} ({len(test)}) "
