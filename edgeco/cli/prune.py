@@ -22,7 +22,9 @@ _IMPORTANCE = ("taylor", "magnitude", "norm", "activation", "random")
 @click.option("--rounds", type=click.IntRange(min=1), default=1, show_default=True, help="Parts of the way.")
 @click.option("--train", type=click.IntRange(min=0), default=200, show_default=True, help="Steps after each round.")
 @click.option("--batch", type=click.IntRange(min=1), default=16, show_default=True, help="Clips of a training step.")
-@click.option("--rate", type=float, default=1e-3, show_default=True, help="Greatest learning rate.")
+@click.option(
+    "--rate", type=click.FloatRange(0, min_open=True), default=1e-3, show_default=True, help="Greatest learning rate."
+)
 @click.option("--distil", type=click.FloatRange(0, 1), default=0.5, show_default=True, help="Unpruned network's share.")
 @click.option("--protect", multiple=True, metavar="NAME", help="A layer whose channels stay, or a pattern; repeatable.")
 @click.option(

@@ -146,7 +146,8 @@ class Planner:
             elif family.approximate and not self.options.approximate:
                 found[family.name] = f"only as approximate: {family.approximate}"
             elif not self.options.limits.portions(family):
-                found.setdefault(family.name, f"it is too narrow to lose any ({family.width} channels)")
+                whole = f", which fall {family.each} at a time" if family.each > 1 else ""
+                found.setdefault(family.name, f"it is too narrow to lose any ({family.width} channels{whole})")
         return found
 
     def _check_protect(self) -> None:

@@ -177,6 +177,8 @@ def test_the_command(place: Path) -> None:
     assert all(g["channels"][1] % 8 == 0 or g["channels"][0] == g["channels"][1] for g in report["groups"])
     wrong = CliRunner().invoke(main, ["prune", model, "-o", out, "--budget", "watts=3"])
     assert wrong.exit_code == 2 and "not known" in wrong.output
+    wrong = CliRunner().invoke(main, ["prune", model, "-o", out, "--rate", "-1"])
+    assert wrong.exit_code == 2 and "--rate" in wrong.output
 
 
 def test_the_page_escapes_names() -> None:

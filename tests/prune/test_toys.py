@@ -142,3 +142,16 @@ def test_a_row_under_weight_norm_falls_by_its_length() -> None:
     clip = recording(4, 3, 12, seed=5)
     with torch.no_grad():
         assert relative(net.double()(clip), whole(clip)) <= 1e-12
+
+
+def test_reasons_of_groups_that_stay() -> None:
+    """A grouped transposed convolution has no rule; of what falls in wide units, two are too few."""
+    torch.manual_seed(3)
+    layers = [nn.Conv1d(3, 16, 1), nn.ConvTranspose1d(16, 24, 1, groups=4), nn.Conv1d(24, 16, 1)]
+    net = nn.Sequential(*layers, nn.GroupNorm(2, 16), nn.Conv1d(16, 8, 1), nn.AdaptiveAvgPool1d(1), nn.Flatten())
+    net.append(nn.Linear(8, 5))
+    plan = prune.plan(net.eval(), torch.zeros(1, 3, 12), 0.95, importance="random")
+    stays = [(group.name, group.blocked) for group in plan.data.groups if group.blocked]
+    assert {name for name, why in stays if "in groups has no rule" in why} >= {"0", "1"}
+    assert not any("rank of an adapter" in why for _, why in stays)
+    assert [name for name, why in stays if "16 channels, which fall 8 at a time" in why] == ["2"]

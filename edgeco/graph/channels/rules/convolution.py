@@ -28,7 +28,8 @@ def transposed(call: Call) -> Value:
         return _convolved(call, taken=kernel[0], given=kernel[1], kernel=kernel[2:], rows=kernel[1])
     groups = call.args["groups"]
     x, bias = _input(call), call.args["bias"]
-    call.pin([x[1], kernel[1], *([bias[0]] if bias is not None else [])], "a transposed convolution in groups mixes it")
+    why = "a transposed convolution in groups has no rule for channels; one of a single group has"
+    call.pin([x[1], *kernel[:2], *([bias[0]] if bias is not None else [])], why)
     call.pin(kernel[2:])
     return (x[0].loud(), still(kernel[1].size * groups), *_places(call, x))
 
