@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from edgeco.cli.options import JSON
-from edgeco.command import Command
+from edgeco.command import INTERRUPTED, Command
 
 _IMPORTANCE = ("taylor", "magnitude", "norm", "activation", "random")
 
@@ -87,7 +87,7 @@ def prune(
         report = job.dry_run(watch) if dry_run else job.run(watch, timed=not no_timing, curves=sensitivity)
     if report is None:
         console(stderr=True).print(f"Stopped; the same command goes on from {job.beside('run')}.")
-        return
+        raise click.exceptions.Exit(INTERRUPTED)
     if as_json:
         print_json(report)
     else:

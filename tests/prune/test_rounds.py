@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import json
 from pathlib import Path
@@ -179,6 +180,14 @@ def test_the_command(place: Path) -> None:
     assert wrong.exit_code == 2 and "not known" in wrong.output
     wrong = CliRunner().invoke(main, ["prune", model, "-o", out, "--rate", "-1"])
     assert wrong.exit_code == 2 and "--rate" in wrong.output
+
+
+def test_a_stopped_command_says_so(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By its exit status too, so that a script does not go on to build what is not there."""
+    monkeypatch.setattr("edgeco.command.stop_on_signal", lambda: contextlib.nullcontext(lambda: True))
+    model, out = f"{place / 'net.py'}:make", place / "cli.safetensors"
+    stopped = CliRunner().invoke(main, ["prune", model, "-o", str(out), "--no-timing"])
+    assert stopped.exit_code == 130 and "goes on from" in stopped.stderr and not out.exists()
 
 
 def test_the_page_escapes_names() -> None:
