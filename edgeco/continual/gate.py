@@ -61,8 +61,8 @@ def _refuse_copies(step: StepGraph, history: History) -> NoReturn:
     read = next(node for node in step.module.graph.nodes if node.target in history.inputs)
     source = _source_behind(read)
     why = (
-        "a value padded in time by copies of its first element, and inside the graph of a gated network only the element "
-        "that a step writes can be chosen"
+        "a value padded in time by copies of its first element, and inside the graph of a gated network only the "
+        "element that a step writes can be chosen"
     )
     if source is None:
         raise ConversionError(f"An answer is {why}. Pad by zeros, or leave out gated.")
