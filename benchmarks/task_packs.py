@@ -57,7 +57,8 @@ WAYS = {
     "full-kernel LoRA, rank 2": AdapterSpec(kind="low-rank", rank=2),
     "full-kernel LoRA, rank 8": AdapterSpec(kind="low-rank", rank=8),
 }
-RATES = (3e-3, 1e-2)
+RATES = (3e-3, 1e-2, 3e-2, 1e-1, 3e-1)
+FAST_RATE = 1e-2
 SEEDS = (0, 1, 2)
 PATH = (1.0, 0.6, 0.3, 0.17, 0.1)
 """Shares of all channels that are kept, one after the other; accuracies are told of `DENSITIES`."""
@@ -268,7 +269,7 @@ def due(out: Path, stage: str, fast: bool) -> Iterator[Run]:
     known = done(out)
     if stage == "rates":
         ways = FAST["ways"] if fast else WAYS
-        runs = [Run(TASKS[0], way, 0, rate) for way in ways for rate in (RATES[1:] if fast else RATES)]
+        runs = [Run(TASKS[0], way, 0, rate) for rate in ((FAST_RATE,) if fast else RATES) for way in ways]
     else:
         runs = [Run(task, way, seed, best_rate(known, way)) for task in TASKS for seed in SEEDS for way in WAYS]
     yield from (run for run in runs if run.key not in known)

@@ -34,7 +34,7 @@ class Budget:
             raise SpecError(f"The budget {self} cannot be used; give a share of at most 100 %, or a number above 0.")
 
     def __str__(self) -> str:
-        return f"{self.kind}={self.limit:.0%}" if self.relative else f"{self.kind}={self.limit:g}"
+        return f"{self.kind}={100 * self.limit:.3g}%" if self.relative else f"{self.kind}={self.limit:g}"
 
     def allowed(self, before: float) -> float:
         """The most the figure may be, where it is `before` in the whole network."""

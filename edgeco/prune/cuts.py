@@ -11,6 +11,8 @@ import msgspec
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrizations import _WeightNorm
+from torch.nn.utils.parametrize import ParametrizationList
 
 from edgeco.errors import SpecError
 
@@ -141,13 +143,28 @@ def _check(net: nn.Module, cuts: Sequence[Cut], repairs: Sequence[Repair]) -> No
 
 
 def silence(net: nn.Module, cuts: Sequence[Cut]) -> None:
-    """Zero in place what a cut would take out; running statistics stay, for a variance of zero means nothing."""
+    """Zero in place what a cut would take out.
+
+    Running statistics stay, for a variance of zero means nothing; so does the direction of a row under weight norm, for
+    zero has none: the row's length, which is zeroed, silences it.
+    """
+    directions = _directions(net)
     for cut in cuts:
-        if cut.tensor.endswith(("running_mean", "running_var")):
+        if cut.tensor.endswith(("running_mean", "running_var")) or (cut.tensor, cut.axis) in directions:
             continue
         tensor = tensor_of(net, cut.tensor)
         removed = torch.tensor(cut.removed, device=tensor.device)
         tensor.data = tensor.data.index_fill(cut.axis, removed, 0)
+
+
+def _directions(net: nn.Module) -> set[tuple[str, int]]:
+    """Weights whose rows a weight norm takes to unit length, with the axis that counts the rows."""
+    found: set[tuple[str, int]] = set()
+    for path, module in net.named_modules():
+        if isinstance(module, ParametrizationList) and isinstance(module[0], _WeightNorm):
+            name = f"{path}.original1"
+            found.add((name, module[0].dim % tensor_of(net, name).ndim))
+    return found
 
 
 def compose(first: Sequence[Cut], second: Sequence[Cut]) -> list[Cut]:

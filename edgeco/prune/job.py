@@ -154,14 +154,15 @@ class PruneJob:
         return Planner(self.net, self.trace(self.net), options, evidence, watch.say)
 
     def _folder(self, recordings: Recordings | None) -> Path:
-        """The folder of this very run; what another left there is refused."""
+        """The folder of this very run; what another kept there is refused. One that came to nothing kept nothing."""
         digest = hashlib.sha256(msgspec.json.encode([self.recipe, self.fields], enc_hook=str, order="deterministic"))
         digest.update((recordings.fingerprint if recordings is not None else "").encode())
         for name, tensor in sorted(self.net.state_dict().items()):
             digest.update(name.encode() + tensor.contiguous().view(-1).view(torch.uint8).numpy().tobytes())
         folder, key = self.beside("run"), digest.hexdigest()
         mark = folder / "job"
-        if mark.exists() and mark.read_text() != key:
+        kept = any(folder.glob("round-*")) or (folder / "sensitivity.json").exists()
+        if kept and mark.exists() and mark.read_text() != key:
             raise SpecError(
                 f"{folder} is of another run: the network, its weights, the data or an option differ. "
                 "Remove the folder, or write to another place."

@@ -158,6 +158,7 @@ class PruningPlan:
             repairs=tuple(compose_repairs(self.data.repairs, later.data.repairs)),
             before=self.data.before,
             groups=_regrouped(self.data.groups, later.data.groups),
+            difference=max((d for d in (self.data.difference, later.data.difference) if d is not None), default=None),
             approximate=self.data.approximate or later.data.approximate,
         )
         return PruningPlan(data, None, None)

@@ -9,6 +9,7 @@ from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 
+import msgspec
 import torch
 from torch import nn
 
@@ -122,7 +123,9 @@ class Rounds:
     def _pruned(self, number: int, outcome: Outcome, watch: Watch) -> Round:
         plan = self._plan(number, watch, outcome.plan)
         plan.apply(self.net, self.optimiser)
-        outcome.plan = plan if outcome.plan is None else outcome.plan.then(plan)
+        whole = plan if outcome.plan is None else outcome.plan.then(plan)
+        told = {"budget": str(self.budget), "seed": self.recipe.seed}  # of the run, not of its last round
+        outcome.plan = PruningPlan(msgspec.structs.replace(whole.data, **told), whole.net, whole.clip)
         after = plan.data.after
         made = Round(plan.data.budget, after.macs, after.parameters, after.channels)
         if self.recordings is not None:

@@ -93,6 +93,7 @@ def test_a_run_writes_what_can_be_built(place: Path) -> None:
     report = job(place).run(timed=False)
     assert report is not None and not (place / "out.run").exists()
     figures = report["figures"]
+    assert (report["budget"], report["seed"]) == ("macs=40%", 0)
     assert figures["macs"][1] <= 0.4 * figures["macs"][0] and figures["state_bytes"][1] < figures["state_bytes"][0]
     assert figures["latency_seconds"] is None and figures["accuracy"] is not None
     assert (
@@ -127,9 +128,17 @@ def test_a_stopped_run_goes_on_to_the_same_bits(place: Path) -> None:
 
 
 def test_the_folder_of_another_run_is_refused(place: Path) -> None:
-    job(place).run(Watch(stop=lambda: True))
+    count = iter(range(10**6))
+    assert job(place).run(Watch(stop=lambda: next(count) >= 3), timed=False) is None
     with pytest.raises(SpecError, match="another run"):
         job(place, budget="macs=60%").run()
+
+
+def test_a_run_that_came_to_nothing_stands_in_nobodys_way(place: Path) -> None:
+    """Told that its budget is out of reach, a user gives another."""
+    with pytest.raises(SpecError, match=r"macs=0\.1% is out of reach"):
+        job(place, budget="macs=0.1%", rounds=1).run(timed=False)
+    assert job(place).run(timed=False) is not None
 
 
 def test_sensitivity_is_kept_from_run_to_run(place: Path) -> None:

@@ -10,10 +10,12 @@ from channel_nets import TOYS, OverChannels
 from pruned import grown, shaken
 from streaming import recording, relative
 from torch import nn
+from torch.nn.utils.parametrizations import weight_norm
 
 from edgeco import prune
 from edgeco.errors import SpecError
 from edgeco.prune import PruningPlan
+from edgeco.prune.cuts import tensor_of
 
 LOST = {
     "shared twice": {"stem"},
@@ -121,3 +123,22 @@ def test_layer_norm_only_on_request() -> None:
     assert net.norm.normalized_shape == (16 - len(width.removed),)  # type: ignore[union-attr]
     with torch.no_grad():
         assert bool(net(recording(2, 3, 12).float()).isfinite().all())
+
+
+def test_a_row_under_weight_norm_falls_by_its_length() -> None:
+    """A direction of zero has no length to divide by, so that what is zeroed of a removed row is its length alone."""
+    torch.manual_seed(3)
+    first, second = (weight_norm(nn.Conv1d(*sizes, 3)) for sizes in ((3, 16), (16, 12)))
+    net = shaken(
+        nn.Sequential(first, nn.ReLU(), second, nn.AdaptiveAvgPool1d(1), nn.Flatten(), nn.Linear(12, 5)).eval()
+    )
+    whole = copy.deepcopy(net).double()
+    plan = prune.plan(net, torch.zeros(1, 3, 12), 0.6, importance="random")
+    plan.apply()
+    assert {group.name for group in plan.data.groups if group.removed} == {"0", "2"}
+    for cut in plan.data.cuts:
+        if not (cut.tensor.endswith("original1") and cut.axis == 0):
+            tensor_of(whole, cut.tensor).data.index_fill_(cut.axis, torch.tensor(cut.removed), 0)
+    clip = recording(4, 3, 12, seed=5)
+    with torch.no_grad():
+        assert relative(net.double()(clip), whole(clip)) <= 1e-12

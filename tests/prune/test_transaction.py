@@ -170,6 +170,7 @@ def test_two_prunings_are_one_plan_of_the_first_network() -> None:
     second.apply()
     both = first.then(second)
     assert bits(both.apply(whole)) == bits(net)
+    assert both.data.difference == max(first.data.difference or 0, second.data.difference or 0)
     assert both.data.after.macs == second.data.after.macs and both.data.before.macs == first.data.before.macs
 
 
