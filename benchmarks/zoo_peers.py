@@ -26,7 +26,9 @@ NONE = {
     "movinet-a1": "the library has no running means",
     "movinet-a2": "the library has no running means",
     "tsm-mobilenetv2": "the library has no temporal shift",
-    "camera-motion": "a network of edgeco's own",
+    **dict.fromkeys(
+        ("camera-motion", "fingertip-gesture", "watch-activity", "hand-digit-motion"), "a network of edgeco's own"
+    ),
     "st-gcn": "steps of its strided blocks are wrong (a convolution of one tap ignores its stride)",
     "agcn": "steps of its strided blocks are wrong (a convolution of one tap ignores its stride)",
     "s-tr": "steps of its strided blocks are wrong (a convolution of one tap ignores its stride)",

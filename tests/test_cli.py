@@ -228,7 +228,7 @@ def test_inspect(bundle: str) -> None:
         "h000 slots 3 float32 1 1 0 24 B",
         "288 multiply-accumulates",
         "144 multiply-accumulates 2.0 times less",
-        "fp32 graphs/fp32.onnx weights.safetensors 1.0e-05",
+        "fp32 graphs/fp32.onnx weights.safetensors 24 B 1.0e-05",
         "golden.safetensors",
         "exact: mean at net.py:3",
     ):

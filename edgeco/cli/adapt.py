@@ -61,11 +61,11 @@ _RECIPE = (
 @click.option("--resume", is_flag=True, help="Go on from the checkpoint beside the pack.")
 @JSON
 def adapt(**options: Any) -> None:
-    """Learn the task that the labelled recordings in DATA show, beside the base network MODEL.
+    """Learn a task beside the base network MODEL.
 
-    MODEL is whatever 'edgeco build' builds; DATA is a folder with a folder per class, or a .csv, .ts or .npz file of
-    cases. What the task adds to the base is written as one small file, with a report beside it (.html, .json);
-    'edgeco build --pack' folds it into a bundle. Ctrl-C keeps what was learned so far for --resume.
+    MODEL is whatever 'edgeco build' builds; DATA shows the task: a folder with a folder of recordings per class, or a
+    .csv, .ts or .npz file of cases. What the task adds to the base is written as one small file, with a report beside
+    it (.html, .json); 'edgeco build --pack' folds it into a bundle. Ctrl-C keeps what was learned so far for --resume.
     """
     from edgeco.show.adapt import AdaptOptions, adapt_model
 

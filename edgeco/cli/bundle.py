@@ -26,7 +26,10 @@ def verify(
     precision: Literal["fp32", "fp16", "int8"] | None,
     as_json: bool,
 ) -> None:
-    """Check that BUNDLE gives its golden answers on this device, in every variant or those of a precision."""
+    """Check that BUNDLE gives its golden answers on this device.
+
+    In every variant that this device runs, or in those of one precision.
+    """
     from edgeco.runtime import verify as library
     from edgeco.show.console import console, print_json, say
     from edgeco.show.measures import show_verify

@@ -46,12 +46,13 @@ def calibrate(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Find the ranges of all tensors and histories of BUNDLE over real streams.
+    """Find the ranges of BUNDLE's numbers over real streams.
 
-    SOURCE is what 'edgeco run' takes, a folder of recordings (one per class, if any), or a file of cases (.npz, .ts).
-    Each recording is a stream from reset, read, paced and prepared as on the device. Ctrl-C keeps what was seen; the
-    same command goes on from there. Without -o the bundle itself is written anew: with the ranges, with what
-    --precision asks for, and with the INT8 forms that it had, made again from the new ranges.
+    They are those of every tensor and history. SOURCE is what 'edgeco run' takes, a folder of recordings (one per
+    class, if any), or a file of cases (.npz, .ts). Each recording is a stream from reset, read, paced and prepared as
+    on the device. Ctrl-C keeps what was seen; the same command goes on from there. Without -o the bundle itself is
+    written anew: with the ranges, with what --precision asks for, and with the INT8 forms that it had, made again from
+    the new ranges.
     """
     from edgeco.command import need_build_side, refuse_overwriting, stop_on_signal
     from edgeco.show.calibration import calibration_progress, show_calibrated

@@ -16,7 +16,7 @@ from torch import fx
 from edgeco.continual.convert import StepGraph
 from edgeco.continual.history import History
 from edgeco.continual.phases import split
-from edgeco.errors import UnsupportedOperator
+from edgeco.errors import ConversionError, UnsupportedOperator
 from edgeco.graph.trace import op_name, where
 
 aten = torch.ops.aten
@@ -31,7 +31,7 @@ def gate(step: StepGraph) -> StepGraph:
     The counters are floating-point numbers that stand still once all has started, so that they never lose count.
 
     Raises:
-        UnsupportedOperator: the network pads in time by copies of its first element, which lie in many places at once.
+        ConversionError: the network pads in time by copies of its first element, which lie in many places at once.
     """
     for history in step.histories:
         if history.before == "first":
@@ -59,14 +59,25 @@ def gate(step: StepGraph) -> StepGraph:
 def _refuse_copies(step: StepGraph, history: History) -> NoReturn:
     """Name an operator that reads copies of the first element."""
     read = next(node for node in step.module.graph.nodes if node.target in history.inputs)
-    source = next(user.meta["source"] for user in read.users)
-    raise UnsupportedOperator(
-        op_name(source),
-        "it reads a value padded in time by copies of its first element, and inside the graph of a gated network only "
-        "the element that a step writes can be chosen",
-        where(source),
-        "Pad by zeros, or leave out gated.",
+    source = _source_behind(read)
+    why = (
+        "a value padded in time by copies of its first element, and inside the graph of a gated network only the "
+        "element that a step writes can be chosen"
     )
+    if source is None:
+        raise ConversionError(f"An answer is {why}. Pad by zeros, or leave out gated.")
+    raise UnsupportedOperator(op_name(source), f"it reads {why}", where(source), "Pad by zeros, or leave out gated.")
+
+
+def _source_behind(read: fx.Node) -> fx.Node | None:
+    """The operator of the clip network for which an element is read, or the nearest behind; None where none is."""
+    waiting = list(read.users)
+    for node in waiting:  # grows as it goes
+        source = node.meta.get("source")
+        if isinstance(source, fx.Node):
+            return source
+        waiting += [user for user in node.users if user not in waiting]
+    return None
 
 
 def _early(history: History) -> int:

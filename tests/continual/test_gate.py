@@ -92,7 +92,7 @@ def test_random_networks(net: RandomNet) -> None:
     net = randomise_norms(net).double().eval()
     plain = derived(net, clip_of(net))
     if any(history.before == "first" for history in plain.histories):
-        with pytest.raises(ConversionError, match="copies of the first element"):
+        with pytest.raises(ConversionError, match="copies of its first element"):
             gate(plain)
         return
     programs = [StepProgram(net, step) for step in (gate(plain), plain)]

@@ -99,10 +99,13 @@ def test_auto_takes_tensorrt_in_fp16_and_says_so(
 
 
 def test_states_are_halved_save_those_that_add_up(bundles: dict[str, str], fake: Fake) -> None:
-    for name, kept in (("camera", "float16"), ("dilated", "float16"), ("recurrent", "float32")):
+    """In FP32 stay the one window over which camera and dilated take a mean, and what goes round."""
+    for name, whole in (("camera", 1), ("dilated", 1), ("recurrent", None)):
         model = edgeco.load(bundles[name], engine="tensorrt")
         with model.stream() as stream:
-            assert {array.dtype.name for array in stream._session.past().values()} == {kept}
+            kept = [array.dtype.name for array in stream._session.past().values()]
+        assert set(kept) <= {"float16", "float32"}
+        assert kept.count("float32") == (len(kept) if whole is None else whole)
 
 
 def test_without_its_forms_a_bundle_is_refused_or_exact(bundles: dict[str, str], one: Fake) -> None:
