@@ -189,8 +189,8 @@ how often a clip's count holds an answer's (an answer takes `rate` steps). A ste
 depthwise convolutions are widened with zero channels to whole blocks, which processors compute several times faster.
 *Published* are the papers' GFLOPs, which count a multiply-accumulate once, and norms and activations besides. State is
 of one stream, in MB; that of the reference library, [continual-inference](https://pypi.org/project/continual-inference/),
-is all that its modules hold after a stream. edgeco's counts every buffer: slots have one more than a history is deep, so
-that nothing is copied in a step.
+is all that its modules hold after a stream. edgeco's counts every buffer: slots have one more than a history is deep,
+so that nothing is copied in a step.
 """
 
 _TIME = """
