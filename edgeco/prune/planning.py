@@ -185,7 +185,8 @@ class Planner:
         return removed
 
     def _why_not(self) -> str:
-        reasons = sorted({f"{name} ({why})" for name, why in self.reasons.items()})
+        blocked = {block.name: block.reason for block in self.channels.blocks}
+        reasons = sorted({f"{name} ({why})" for name, why in (self.reasons or blocked).items()})
         more = f", and {len(reasons) - 3} more" if len(reasons) > 3 else ""
         what = f"Groups that stay: {'; '.join(reasons[:3])}{more}. " if reasons else ""
         return f"{what}Raise the cap, lower min_width or round_to, protect less, or allow approximate=True."

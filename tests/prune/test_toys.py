@@ -9,7 +9,7 @@ import torch
 from channel_nets import TOYS, OverChannels
 from pruned import grown, shaken
 from streaming import recording, relative
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
 
 from edgeco import prune
@@ -155,3 +155,20 @@ def test_reasons_of_groups_that_stay() -> None:
     assert {name for name, why in stays if "in groups has no rule" in why} >= {"0", "1"}
     assert not any("rank of an adapter" in why for _, why in stays)
     assert [name for name, why in stays if "16 channels, which fall 8 at a time" in why] == ["2"]
+
+
+class Projected(nn.Module):
+    """An LSTM with projections, for which there is no rule."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lstm = nn.LSTM(5, 16, batch_first=True, proj_size=8)
+        self.head = nn.Linear(8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.lstm(x)[0][:, -1])
+
+
+def test_a_network_of_which_nothing_can_go_is_told_why() -> None:
+    with pytest.raises(SpecError, match=r"Nothing of the network.* lstm \(there is no rule.* aten.lstm at .*head"):
+        prune.plan(Projected().eval(), torch.zeros(1, 8, 5), 0.5, importance="magnitude", time_dim=1)
