@@ -1,1 +1,1 @@
-"""Training of the networks that ship with edgeco, from generated data alone."""
+"""Training of the networks that ship with edgeco, from recordings and from generated clips."""
