@@ -90,3 +90,5 @@ class GraphWriter:
             node.input[0] = made[node.input[0]].input[0] if node.input[0] in made else node.input[0]
         read = {name for node in self.nodes for name in node.input} | set(results)
         self.nodes = [node for node in self.nodes if node.op_type != "Reshape" or node.output[0] in read]
+        used = {name for node in self.nodes for name in node.input}
+        self.small = {key: tensor for key, tensor in self.small.items() if tensor.name in used}

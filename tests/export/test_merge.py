@@ -147,7 +147,9 @@ def test_a_layer_of_st_gcn_has_one_product_and_its_norm_is_gone(channels: int) -
     merged, step = converted(net, clip)
     assert merged == 1 and products(step) == 1
     assert_same(net, step, clip)
-    nodes = onnx.ModelProto.FromString(export_onnx(step).graphs[0]).graph.node
+    body = onnx.ModelProto.FromString(export_onnx(step).graphs[0]).graph
+    nodes = body.node
+    assert {tensor.name for tensor in body.initializer} <= {name for node in nodes for name in node.input}
     kinds = [node.op_type for node in nodes]
     assert kinds.count("Mul") == 0 and kinds.count("MatMul") == 1 and "Transpose" not in kinds
     assert not any(a.op_type == b.op_type == "Reshape" and b.input[0] in a.output for a in nodes for b in nodes)
