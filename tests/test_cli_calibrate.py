@@ -223,6 +223,53 @@ def test_a_budget_is_kept_by_leaving_in_float_what_costs_most(tmp_path: Path) ->
     assert not out.exists()
 
 
+def test_what_was_left_in_float_stays_so_until_it_is_forgotten(tmp_path: Path) -> None:
+    """What ``--keep-float`` and a budget chose is in the bundle, and a calibration afresh leaves it alone as well."""
+    net, tape = written(tmp_path / "net.py", NET.replace("8", "32")), rows(tmp_path / "tape.csv", 300)
+    out = tmp_path / "net.edgeco"
+    asked = ("--calibrate", tape, "--precision", "int8", "--keep-float", "h000")
+    result = call("build", f"{net}:make", "-o", out, *asked, "--float-budget", 1e-9)
+    assert result.exit_code == 0, result.output
+    first = open_bundle(out).report()
+    assert first is not None
+    kept = first["forms"]["int8"]["kept_float"]
+    assert "h000" in kept and len(kept) > 1, "asked for, and chosen for the budget"
+    assert call("calibrate", out, "--source", tape, "--method", "mse").exit_code == 0
+    again = open_bundle(out).report()
+    assert again is not None and again["forms"]["int8"]["kept_float"] == kept
+    assert "h000" not in open_bundle(out).manifest.variants["int8"].histories
+    result = call("calibrate", out, "--source", tape, "--forget-float")
+    assert result.exit_code == 0, result.output
+    assert "h000" in open_bundle(out).manifest.variants["int8"].histories
+
+
+def test_a_build_keeps_its_float_budget(tmp_path: Path) -> None:
+    """``--float-budget`` leaves nothing in float where INT8 is within it, and something where it is not."""
+    net, tape = written(tmp_path / "net.py", NET.replace("8", "32")), rows(tmp_path / "tape.csv", 300)
+    out = tmp_path / "net.edgeco"
+    asked = ("build", f"{net}:make", "-o", out, "--calibrate", tape, "--precision", "int8", "--float-budget")
+    kept, errors = [], []
+    for budget in (0.9, 1e-9):
+        result = call(*asked, budget)
+        assert result.exit_code == 0, result.output
+        report = open_bundle(out).report()
+        assert report is not None
+        kept.append(report["forms"]["int8"]["kept_float"])
+        errors.append(report["forms"]["int8"]["drift"][0]["mean_error"])
+    assert kept[0] == [] and kept[1] and errors[1] < errors[0]
+    assert "with " in result.output and "above 1e-09 still" in result.output, "that it could not be kept is said"
+    assert "float_budget" in said(call(*asked, 0), 2)
+
+
+def test_the_least_cosine_of_a_form_can_be_set(tmp_path: Path) -> None:
+    net, tape = written(tmp_path / "net.py", NET.replace("8", "32")), rows(tmp_path / "tape.csv", 300)
+    out = tmp_path / "net.edgeco"
+    asked = ("--calibrate", tape, "--precision", "int8", "--least-cosine")
+    assert "below 1. " in said(call("build", f"{net}:make", "-o", out, *asked, 1), 1) and not out.exists()
+    assert call("build", f"{net}:make", "-o", out, *asked, 0.9).exit_code == 0
+    assert "below 1. " in said(call("calibrate", out, "--source", tape, "--least-cosine", 1), 1)
+
+
 def test_fp16_keeps_in_fp32_what_was_seen_beyond_it(tmp_path: Path) -> None:
     """A network whose first layer reaches far beyond 65504, and comes back."""
     text = NET.replace("nn.ReLU(), nn.Conv1d(8", "Scale(1e6), nn.ReLU(), Scale(1e-6), nn.Conv1d(8")

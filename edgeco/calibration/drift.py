@@ -7,7 +7,7 @@ greatest class.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -24,6 +24,8 @@ SHOWN = 240
 """Points of the curves that are kept."""
 SHORTEST = 20
 """Steps of a tenth at least."""
+LEAST_COSINE = 0.99
+"""Cosine of an answer with FP32's from which on a form is accepted: an error of a seventh of the answer."""
 NOTHING = 1e-4
 """A relative error so small that its growth says nothing: that of another order of sums."""
 
@@ -78,7 +80,7 @@ class Limits:
         growth: how many times the error of the second tenth that of the last may be.
     """
 
-    cosine: float = 0.97
+    cosine: float = LEAST_COSINE
     growth: float = 1.2
 
 
@@ -95,18 +97,23 @@ def drift_stream(frames: Array, manifest: Manifest) -> Array:
     """
     timeline = manifest.timeline
     tenth = -(-max(timeline.receptive_field, SHORTEST) // timeline.stride) * timeline.stride
-    steps = _to_and_fro(np.arange(timeline.valid_from + FIELDS * tenth), tenth)
-    return np.asarray(frames[_to_and_fro(steps, 2 * (len(frames) - 1))])
+    return to_and_fro(frames, _places(np.arange(timeline.valid_from + FIELDS * tenth), tenth))
 
 
-def _to_and_fro(steps: Array, period: int) -> Array:
+def to_and_fro(frames: Array, steps: int | Array) -> Array:
+    """So many steps of a recording, or the steps that are named, played to and fro where there are more than frames."""
+    steps = np.arange(steps) if isinstance(steps, int) else steps
+    return np.asarray(frames[_places(steps, 2 * (len(frames) - 1))])
+
+
+def _places(steps: Array, period: int) -> Array:
     """Places that go up by one to half the period and down again."""
     inside = steps % max(period, 1)
     return np.asarray(np.minimum(inside, period - inside))
 
 
-def check_drift(name: str, found: Sequence[Drift], limits: Limits, floats: Mapping[str, str]) -> None:
-    """Raises CheckFailed if a form drifts beyond the limits."""
+def check_drift(name: str, found: Sequence[Drift], limits: Limits, remedy: str) -> None:
+    """Raises CheckFailed, with what can be done, if a form drifts beyond the limits."""
     for drift in found:
         wrong = None
         if not drift.cosine >= limits.cosine:
@@ -115,9 +122,7 @@ def check_drift(name: str, found: Sequence[Drift], limits: Limits, floats: Mappi
             wrong = f"its error grows {drift.growth:.2f} times from the second to the last tenth of the stream"
         if wrong is not None:
             raise CheckFailed(
-                f"The form {name} drifts from FP32 over {drift.steps} answers of {drift.output!r}: {wrong}. "
-                f"{len(floats)} layers and histories are in float already; keep more so (--keep-float), let the build "
-                "choose (--float-budget), calibrate on more data, or leave INT8 out."
+                f"The form {name} drifts from FP32 over {drift.steps} answers of {drift.output!r}: {wrong}. {remedy}"
             )
 
 

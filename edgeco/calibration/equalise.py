@@ -40,7 +40,7 @@ class Pair:
 
 
 def equalise(
-    exported: Exported, manifest: Manifest, ranges: Ranges, frames: Array
+    exported: Exported, manifest: Manifest, ranges: Ranges, streams: Sequence[Array]
 ) -> tuple[Exported, Ranges, list[str]]:
     """The same network with equal channels before its depthwise layers, its ranges, and the histories concerned.
 
@@ -48,14 +48,14 @@ def equalise(
         exported: the FP32 graphs.
         manifest: what describes them.
         ranges: of its tensors.
-        frames: a stream, (steps, *shape).
+        streams: what channels are looked at over, (steps, *shape) each.
     """
     graphs = [Graph(number, exported, manifest) for number in range(len(exported.graphs))]
     pairs = [pair for history in manifest.histories if (pair := _pair(graphs, history)) is not None]
     if not pairs:
         return exported, ranges, []
     wanted = {_key(graphs, pair.history): 1 for pair in pairs}
-    seen = observe_channels(exported, manifest, frames, wanted)
+    seen = observe_channels(exported, manifest, streams, wanted)
     weights, changed, histories = dict(exported.weights), dict(ranges.tensors), dict(ranges.histories)
     done = []
     for pair in pairs:

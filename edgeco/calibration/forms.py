@@ -21,12 +21,11 @@ import onnx
 from edgeco.bundle.manifest import Manifest, Variant
 from edgeco.bundle.ranges import Ranges
 from edgeco.calibration.bias import bias_shifts
-from edgeco.calibration.channels import some
-from edgeco.calibration.drift import Drift, Limits, check_drift, drift_stream, drifts
+from edgeco.calibration.drift import Drift, Limits, check_drift, drift_stream, drifts, to_and_fro
 from edgeco.calibration.equalise import equalise
 from edgeco.calibration.grid import Kind
 from edgeco.calibration.half_range import half_range
-from edgeco.calibration.insertion import Quantised, quantise
+from edgeco.calibration.insertion import Quantised, grids_of, quantise
 from edgeco.calibration.network import Graph, folded_weights
 from edgeco.calibration.placement import Placement, place
 from edgeco.calibration.speed import step_milliseconds
@@ -58,24 +57,26 @@ class Prepared:
         source: the graphs as exported, to be compared with.
         exported: the same function, with equal channels before depthwise layers.
         equalised: the histories whose channels were made equal.
-        frames: a stream for statistics and comparisons.
+        streams: what channels are looked at over, (steps, *shape) each.
     """
 
     source: Exported
     exported: Exported
     manifest: Manifest
     ranges: Ranges
-    frames: Array
+    streams: tuple[Array, ...]
     equalised: tuple[str, ...]
 
-    @property
-    def sample(self) -> Array:
-        """A short stream over which channels are looked at."""
-        return some(self.frames, self.manifest.timeline.valid_from + SAMPLE)
 
-
-def prepare(exported: Exported, manifest: Manifest, ranges: Ranges, frames: Array) -> Prepared:
+def prepare(exported: Exported, manifest: Manifest, ranges: Ranges, frames: Array | Sequence[Array]) -> Prepared:
     """Everything that all INT8 forms share.
+
+    Args:
+        exported: the FP32 graphs.
+        manifest: what describes them.
+        ranges: of every tensor and history.
+        frames: what was calibrated on, one stream (steps, *shape) or several: the beginning of each is looked at
+            channel by channel.
 
     Raises:
         CalibrationError: the ranges are of another network, or there is more than one input.
@@ -86,8 +87,10 @@ def prepare(exported: Exported, manifest: Manifest, ranges: Ranges, frames: Arra
             f"{manifest.name} has {len(manifest.inputs)} inputs; INT8 is made for networks of one input so far."
         )
     folded = folded_weights(exported)
-    made, own, done = equalise(folded, manifest, ranges, some(frames, manifest.timeline.valid_from + SAMPLE))
-    return Prepared(exported, made, manifest, own, frames, tuple(done))
+    given = [frames] if isinstance(frames, np.ndarray) else frames
+    streams = tuple(to_and_fro(stream, manifest.timeline.valid_from + SAMPLE) for stream in given)
+    made, own, done = equalise(folded, manifest, ranges, streams)
+    return Prepared(exported, made, manifest, own, streams, tuple(done))
 
 
 def quantised_forms(
@@ -100,6 +103,7 @@ def quantised_forms(
     keep_float: Collection[str] = (),
     limits: Limits | None = None,
     say: Callable[[str], None] | None = None,
+    streams: Sequence[Array] | None = None,
 ) -> list[Form]:
     """The INT8 forms for some targets, each compared with FP32 over at least ten receptive fields.
 
@@ -112,6 +116,7 @@ def quantised_forms(
         keep_float: names of layers, tensors and histories that stay in float.
         limits: beyond which a form is refused.
         say: told what is being done.
+        streams: what channels are looked at over; ``frames`` where none are given.
 
     Raises:
         CalibrationError: the ranges are of another network, or name no tensor that is needed.
@@ -120,7 +125,7 @@ def quantised_forms(
     """
     tell = say or (lambda text: None)
     tell("looking at channels")
-    prepared = prepare(exported, manifest, ranges, frames)
+    prepared = prepare(exported, manifest, ranges, streams or frames)
     stream = drift_stream(frames, manifest)
     tell("answering in FP32")
     expected = rollout(exported.phases(), manifest, stream)
@@ -130,7 +135,7 @@ def quantised_forms(
         form, runs = quantised_form(prepared, target, keep_float)
         _check_rules(form, target)
         found = measured(runs, prepared.manifest, form, stream, expected)
-        check_drift(form.name, found, limits or Limits(), form.told["floats"])
+        check_drift(form.name, found, limits or Limits(), REMEDY.format(len(form.told["floats"])))
         if target == "cpu":
             tell("timing a step in FP32 and in INT8")
             pair = {"fp32": (exported, manifest), form.name: (form.exported, described(manifest, form))}
@@ -143,6 +148,10 @@ def quantised_forms(
     return made
 
 
+REMEDY = (
+    "{} layers and histories are in float already; keep more so (--keep-float), let the build choose "
+    "(--float-budget), calibrate on more data, accept less (--least-cosine), or leave INT8 out."
+)
 OLDEST: dict[Target, str] = {"trt-weak": "8.6.1", "trt-strong": "10.12.0"}
 """The first version that each typing is for, whose rules it must keep."""
 
@@ -190,11 +199,12 @@ def quantised_form(
     kept = set(keep_float) | (set() if kind == "cpu" else set(half_range(prepared.ranges).beyond))
     placement = place(graphs, prepared.manifest, kind, kept, histories)
     shifts = {}
-    if correct and placement.layers:
-        shifts = bias_shifts(source, graphs, prepared.manifest, placement, kind, prepared.sample)
+    if correct and placement.tensors:
+        grids = grids_of(graphs, prepared.manifest, placement, prepared.ranges, kind)
+        shifts = bias_shifts(source, graphs, prepared.manifest, placement, grids, kind, prepared.streams)
     made = quantise(source, graphs, prepared.manifest, placement, prepared.ranges, kind, shifts)
     name = NAMES[target] + ("" if histories else FLOAT_STATES)
-    told = _told(placement, made, prepared)
+    told = {**_told(placement, made, prepared), "kept_float": sorted(keep_float)}
     form = Form(name, made.exported, 0.0, LEAST_TOLERANCE, False, made.histories, told)
     if target != "trt-strong":
         return form, made.exported

@@ -191,6 +191,7 @@ class _Insertion:
         if Key(self.graph.number, node.output[0]) in self.placement.layers:
             self._layer(node)
         else:
+            self._shifted(node)
             node.input[:] = [self._read(name) for name in node.input]
         self.nodes.append(node)
         for place, name in enumerate(node.output):
@@ -251,6 +252,16 @@ class _Insertion:
             name = f"{weight}_bias"
             self.weights[name] = bias.astype(np.float32)
             node.input.append(name)
+
+    def _shifted(self, node: NodeProto) -> None:
+        """The bias of a convolution in float with what is added to it."""
+        weight = node.input[1] if node.op_type == "Conv" else ""
+        if weight in self.shifts:
+            bias = self._bias(node, weight, len(self.shifts[weight]))
+            assert bias is not None
+            name = f"{weight}_bias"
+            self.weights[name] = bias.astype(np.float32)
+            node.input[2:] = [name]
 
     def _axis(self, node: NodeProto) -> int:
         if node.op_type == "Conv":

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 from edgeco.bundle import Bundle
 from edgeco.bundle.ranges import Ranges
-from edgeco.calibration.drift import drift_stream
-from edgeco.calibration.forms import Target, prepare, quantised_forms
+from edgeco.calibration.drift import LEAST_COSINE, Limits, drift_stream
+from edgeco.calibration.forms import Prepared, Target, prepare, quantised_forms
+from edgeco.calibration.half_drift import with_half_drift
 from edgeco.calibration.half_range import blocked
 from edgeco.calibration.recordings import Array, Recording
 from edgeco.calibration.sensitivity import Sensitivity, sensitivities, within_budget
-from edgeco.calibration.variants import frames_to_compare, targets_for, targets_in
+from edgeco.calibration.variants import beginnings, frames_to_compare, kept_float, targets_for, targets_in
 from edgeco.errors import CheckFailed, SpecError
 from edgeco.export.exported import Exported
 from edgeco.export.tensorrt_forms import Form, tensorrt_forms
@@ -26,16 +27,21 @@ class Wanted:
 
     Args:
         precision: ``fp16``, for TensorRT, and ``int8``; INT8 forms that a bundle has are made again in any case.
-        keep_float: names of layers, tensors and histories that INT8 leaves alone.
+        keep_float: names of layers, tensors and histories that INT8 leaves alone, besides those that the forms of the
+            bundle leave alone already.
+        forget_float: do not leave alone what the forms of the bundle do.
         budget: mean relative error of INT8 that is accepted; the layers that cost most are left in float until it is
             kept. None: none is.
         sensitivity: tell what each layer and history costs.
+        least_cosine: what every answer of a form must have with FP32's.
     """
 
     precision: tuple[str, ...] = ()
     keep_float: tuple[str, ...] = ()
     budget: float | None = None
     sensitivity: bool = False
+    forget_float: bool = False
+    least_cosine: float = LEAST_COSINE
 
 
 @dataclass(frozen=True)
@@ -67,11 +73,14 @@ def make_forms(
     """
     manifest = bundle.manifest
     golden = bundle.golden()[0][manifest.inputs[0].name][: manifest.golden.frames]
+    frames = frames_to_compare(manifest, recordings, golden)
     forms: list[Form] = []
     if "fp16" in wanted.precision:
         say("writing the forms for TensorRT")
         tolerance = manifest.variants["fp32"].tolerance
         forms += tensorrt_forms(exported, manifest, golden, tolerance, blocked(ranges))
+        say("following FP16 over ten receptive fields")
+        forms = with_half_drift(forms, exported, manifest, frames, blocked(ranges))
     targets = targets_in(bundle)
     if "int8" in wanted.precision:
         targets = targets_for(None, tensorrt=bool(forms) or any(name.startswith("trt") for name in manifest.variants))
@@ -81,31 +90,40 @@ def make_forms(
         if wanted.budget is not None or wanted.sensitivity:
             raise SpecError("A budget and what layers cost are of INT8; add --precision int8.")
         return Made(tuple(forms))
-    frames = frames_to_compare(manifest, recordings, golden)
-    kept, told = _chosen(bundle, exported, ranges, frames, targets[0], wanted, say)
-    keep = (*wanted.keep_float, *kept)
-    forms += quantised_forms(exported, manifest, ranges, frames, targets=targets, keep_float=keep, say=say)
+    streams = beginnings(manifest, recordings, golden)
+    keep = wanted.keep_float if wanted.forget_float else tuple(dict.fromkeys((*kept_float(bundle), *wanted.keep_float)))
+    kept, told = _chosen(prepare(exported, manifest, ranges, streams), frames, targets[0], wanted, keep, say)
+    forms += quantised_forms(
+        exported,
+        manifest,
+        ranges,
+        frames,
+        targets=targets,
+        keep_float=(*keep, *kept),
+        limits=Limits(cosine=wanted.least_cosine),
+        say=say,
+        streams=streams,
+    )
     return Made(tuple(forms), kept, told)
 
 
 def _chosen(
-    bundle: Bundle, exported: Exported, ranges: Ranges, frames: Array, target: Target, wanted: Wanted, say: Say
+    prepared: Prepared, frames: Array, target: Target, wanted: Wanted, keep: Collection[str], say: Say
 ) -> tuple[tuple[str, ...], tuple[Sensitivity, ...]]:
     """What to leave in float to keep the budget, and what each layer costs if that is asked."""
     if wanted.budget is None and not wanted.sensitivity:
         return (), ()
-    prepared = prepare(exported, bundle.manifest, ranges, frames)
-    stream = drift_stream(frames, bundle.manifest)
+    stream = drift_stream(frames, prepared.manifest)
 
     def tell(done: int, names: int, name: str) -> None:
         say(f"{name} in float, {done + 1} of {names}")
 
     told: tuple[Sensitivity, ...] = ()
     if wanted.sensitivity:
-        told = tuple(sensitivities(prepared, target, stream, wanted.keep_float, tell))
+        told = tuple(sensitivities(prepared, target, stream, keep, tell))
     if wanted.budget is None:
         return (), told
-    choice = within_budget(prepared, target, stream, wanted.budget, tell)
+    choice = within_budget(prepared, target, stream, wanted.budget, keep, tell)
     if not choice.within:
         raise CheckFailed(
             f"INT8 errs by {choice.error:.2g} with all that helps left in float, and the budget is {wanted.budget:g}; "

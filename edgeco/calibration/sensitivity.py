@@ -78,7 +78,12 @@ def sensitivities(
 
 
 def within_budget(
-    prepared: Prepared, target: Target, frames: Array, budget: float, progress: Progress | None = None
+    prepared: Prepared,
+    target: Target,
+    frames: Array,
+    budget: float,
+    keep_float: Collection[str] = (),
+    progress: Progress | None = None,
 ) -> Choice:
     """The fewest names, by sensitivity, that bring the mean relative error within a budget; doubled until they do.
 
@@ -87,17 +92,19 @@ def within_budget(
         target: whose form.
         frames: the stream that errors are measured on.
         budget: mean relative error that is accepted.
+        keep_float: what stays in float in any case; the choice is of what stays so besides.
         progress: as for ``sensitivities``.
     """
     expected = rollout(prepared.source.phases(), prepared.manifest, frames)
-    error = _error(prepared, target, frames, expected, ())
+    error = _error(prepared, target, frames, expected, keep_float)
     if error <= budget:
         return Choice((), error, True)
-    order = [one.name for one in sensitivities(prepared, target, frames, progress=progress) if one.gain > 0]
+    found = sensitivities(prepared, target, frames, keep_float, progress)
+    order = [one.name for one in found if one.gain > 0]
     count = 1
     while True:
         kept = tuple(order[:count])
-        error = _error(prepared, target, frames, expected, kept)
+        error = _error(prepared, target, frames, expected, {*keep_float, *kept})
         if error <= budget or count >= len(order):
             return Choice(kept, error, error <= budget)
         count *= 2

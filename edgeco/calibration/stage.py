@@ -8,14 +8,14 @@ from time import monotonic
 from edgeco.bundle.manifest import Manifest
 from edgeco.bundle.ranges import Ranges
 from edgeco.calibration.calibrating import Plan, Watch, find_ranges, recordings_of
-from edgeco.calibration.channels import some
-from edgeco.calibration.drift import SHORTEST
-from edgeco.calibration.forms import prepare, quantised_forms
+from edgeco.calibration.drift import LEAST_COSINE, SHORTEST, Limits, to_and_fro
+from edgeco.calibration.forms import Prepared, prepare, quantised_forms
+from edgeco.calibration.half_drift import with_half_drift
 from edgeco.calibration.half_range import blocked
 from edgeco.calibration.recordings import Array
 from edgeco.calibration.rollout import Progress
 from edgeco.calibration.sensitivity import within_budget
-from edgeco.calibration.variants import frames_to_compare, targets_for
+from edgeco.calibration.variants import beginnings, frames_to_compare, targets_for
 from edgeco.devices.catalogue import find_profile
 from edgeco.devices.target import target_of
 from edgeco.errors import SpecError
@@ -71,33 +71,49 @@ def precision_stage(
     """
     plan = plan_of(spec)
     ranges = None if plan is None else _calibrated(exported, manifest, plan, say)
+    recordings = [] if plan is None else recordings_of(manifest, plan)
+    stream = frames_to_compare(manifest, recordings, frames)
+    limits = Limits(cosine=LEAST_COSINE if spec.least_cosine is None else spec.least_cosine)
     forms: list[Form] = []
     if spec.tensorrt or "fp16" in spec.precision:
         say("writing the forms for TensorRT")
         beyond = frozenset[str]() if ranges is None else blocked(ranges)
         forms += tensorrt_forms(exported, manifest, frames, tolerance, beyond)
+        say("following FP16 over ten receptive fields")
+        forms = with_half_drift(forms, exported, manifest, stream, beyond)
     if plan is not None and ranges is not None and "int8" in spec.precision:
         typings = None if spec.device is None else target_of(find_profile(spec.device)).typings
         targets = targets_for(typings, tensorrt=bool(forms))
-        stream = frames_to_compare(manifest, recordings_of(manifest, plan), frames)
+        streams = beginnings(manifest, recordings, frames)
         keep = spec.keep_float
         if spec.float_budget is not None:
-            keep += _chosen(exported, manifest, ranges, stream, spec.float_budget, say)
-        forms += quantised_forms(exported, manifest, ranges, stream, targets=targets, keep_float=keep, say=say)
+            prepared = prepare(exported, manifest, ranges, streams)
+            keep += _chosen(prepared, stream, spec.float_budget, keep, say)
+        forms += quantised_forms(
+            exported,
+            manifest,
+            ranges,
+            stream,
+            targets=targets,
+            keep_float=keep,
+            limits=limits,
+            say=say,
+            streams=streams,
+        )
     return ranges, forms
 
 
 def _chosen(
-    exported: Exported, manifest: Manifest, ranges: Ranges, stream: Array, budget: float, say: Callable[[str], None]
+    prepared: Prepared, stream: Array, budget: float, keep: tuple[str, ...], say: Callable[[str], None]
 ) -> tuple[str, ...]:
     """What to keep in float so that the error of INT8 stays within a budget, by leaving out one layer at a time."""
-    prepared = prepare(exported, manifest, ranges, stream)
-    steps = manifest.timeline.valid_from + max(manifest.timeline.receptive_field, SHORTEST)
+    timeline = prepared.manifest.timeline
+    steps = timeline.valid_from + max(timeline.receptive_field, SHORTEST)
 
     def tell(done: int, count: int, name: str) -> None:
         say(f"leaving {name} in float, {done + 1} of {count}")
 
-    choice = within_budget(prepared, "cpu", some(stream, steps), budget, tell)
+    choice = within_budget(prepared, "cpu", to_and_fro(stream, steps), budget, keep, tell)
     if not choice.within:
         say(f"the error is {choice.error:.2g} with {len(choice.keep_float)} names in float, above {budget:g} still")
     return choice.keep_float

@@ -16,12 +16,15 @@ from edgeco.bundle import Bundle, write_bundle
 from edgeco.bundle.contents import REPORT
 from edgeco.bundle.manifest import Manifest, Variant
 from edgeco.bundle.ranges import RANGES, Ranges
-from edgeco.calibration.forms import NAMES, Target
+from edgeco.calibration.forms import NAMES, SAMPLE, Target
 from edgeco.calibration.recordings import Array, Recording
 from edgeco.export.tensorrt_forms import Form, form_members
 
 SHORTEST = 256
 """Frames that are wanted to compare forms on, where the recordings have so many."""
+
+MOST_LOOKED_AT = 32
+"""Recordings of which the beginnings are looked at channel by channel."""
 
 _EXACT = "fp32"
 
@@ -57,6 +60,36 @@ def frames_to_compare(manifest: Manifest, recordings: Sequence[Recording], other
     frames = chain.from_iterable(recording.frames() for recording in recordings if not recording.live)
     taken = [np.array(frame[name]) for frame in islice(frames, wanted)]
     return np.stack(taken) if taken else otherwise
+
+
+def beginnings(manifest: Manifest, recordings: Sequence[Recording], otherwise: Array) -> list[Array]:
+    """The beginnings of recordings, (frames, *shape) each, over which channels are looked at; evenly chosen of many.
+
+    What one recording shows in a channel is not what another does, so that a few frames of each tell more than many of
+    one.
+
+    Args:
+        manifest: of a network of one input.
+        recordings: live ones are left out.
+        otherwise: taken where there is no other.
+    """
+    name = manifest.inputs[0].name
+    kept = [recording for recording in recordings if not recording.live]
+    chosen = (
+        [kept[place] for place in sorted({round(p) for p in np.linspace(0, len(kept) - 1, MOST_LOOKED_AT)})]
+        if kept
+        else []
+    )
+    wanted = manifest.timeline.valid_from + SAMPLE
+    taken = [[np.array(frame[name]) for frame in islice(recording.frames(), wanted)] for recording in chosen]
+    return [np.stack(frames) for frames in taken if frames] or [otherwise]
+
+
+def kept_float(bundle: Bundle) -> tuple[str, ...]:
+    """What the INT8 forms of a bundle leave in float because it was asked for, or chosen to keep a budget."""
+    told = (bundle.report() or {}).get("forms") or {}
+    names = [name for form in NAMES.values() for name in (told.get(form) or {}).get("kept_float") or ()]
+    return tuple(dict.fromkeys(names))
 
 
 def rewritten(bundle: Bundle, ranges: Ranges, summary: dict[str, Any], forms: Sequence[Form], target: Path) -> None:

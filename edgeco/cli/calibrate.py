@@ -26,6 +26,14 @@ _METHODS = ("max", "entropy", "percentile", "mse")
 @click.option("--seconds", type=float, help="Most seconds of each.  [all; of a camera 30]")
 @click.option("--precision", "precisions", multiple=True, type=click.Choice(["fp16", "int8"]), help="Forms to write.")
 @click.option("--keep-float", "kept", multiple=True, metavar="NAME", help="A layer that INT8 leaves alone; repeatable.")
+@click.option("--forget-float", is_flag=True, help="Leave no more alone what the bundle's forms leave alone so far.")
+@click.option(
+    "--least-cosine",
+    type=click.FloatRange(0, 1, min_open=True),
+    default=0.99,
+    show_default=True,
+    help="Of INT8's answers with FP32's; a form below is refused.",
+)
 @click.option("--budget", type=float, metavar="ERROR", help="Leave in float what costs most until INT8 errs so little.")
 @click.option("--sensitivity", is_flag=True, help="Tell what each layer and history costs in INT8.")
 @click.option("--reset", type=click.IntRange(min=1), help="Frames after which the device resets a stream.  [never]")
@@ -41,6 +49,8 @@ def calibrate(
     pre: str | None,
     precisions: tuple[str, ...],
     kept: tuple[str, ...],
+    forget_float: bool,
+    least_cosine: float,
     budget: float | None,
     sensitivity: bool,
     as_json: bool,
@@ -71,7 +81,9 @@ def calibrate(
     plan = Plan(tuple(sources), pre=prepare, **options) if ranges is None else load_ranges(ranges)
     with calibration_progress(console(stderr=True)) as progress, stop_on_signal() as stop:
         watch = Watch(progress.of_frames, progress.of_stages, stop)
-        report = calibrate_bundle(bundle, plan, out, watch, Wanted(precisions, kept, budget, sensitivity))
+        report = calibrate_bundle(
+            bundle, plan, out, watch, Wanted(precisions, kept, budget, sensitivity, forget_float, least_cosine)
+        )
     if as_json:
         print_json(report.to_json())
     else:
