@@ -71,7 +71,7 @@ class BuildSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     """FP16 is for TensorRT and implies its forms; INT8 needs something to calibrate on."""
     calibrate: tuple[str, ...] = ()
     """Recordings to calibrate on: all that ``edgeco calibrate --source`` takes."""
-    calibration_method: Method = "max"
+    calibration_method: Method = "percentile"
     calibration_streams: Size | None = None
     calibration_frames: Size | None = None
     """At most so many recordings, and frames of each; all if None."""

@@ -154,6 +154,9 @@ make.clip = (4, 10)
 """
 
 
+DEEPER = NET.replace("8", "32").replace("nn.ReLU(), ", "nn.ReLU(), nn.Conv1d(32, 32, 3), nn.ReLU(), ")
+
+
 def test_a_build_calibrates_before_it_writes(tmp_path: Path) -> None:
     net, tape = written(tmp_path / "net.py", NET), rows(tmp_path / "tape.csv", 40)
     out = tmp_path / "net.edgeco"
@@ -225,22 +228,22 @@ def test_a_budget_is_kept_by_leaving_in_float_what_costs_most(tmp_path: Path) ->
 
 def test_what_was_left_in_float_stays_so_until_it_is_forgotten(tmp_path: Path) -> None:
     """What ``--keep-float`` and a budget chose is in the bundle, and a calibration afresh leaves it alone as well."""
-    net, tape = written(tmp_path / "net.py", NET.replace("8", "32")), rows(tmp_path / "tape.csv", 300)
+    net, tape = written(tmp_path / "net.py", DEEPER), rows(tmp_path / "tape.csv", 300)
     out = tmp_path / "net.edgeco"
-    asked = ("--calibrate", tape, "--precision", "int8", "--keep-float", "h000")
+    asked = ("--calibrate", tape, "--precision", "int8", "--keep-float", "h001")
     result = call("build", f"{net}:make", "-o", out, *asked, "--float-budget", 1e-9)
     assert result.exit_code == 0, result.output
     first = open_bundle(out).report()
     assert first is not None
     kept = first["forms"]["int8"]["kept_float"]
-    assert "h000" in kept and len(kept) > 1, "asked for, and chosen for the budget"
+    assert "h001" in kept and len(kept) > 1, "asked for, and chosen for the budget"
     assert call("calibrate", out, "--source", tape, "--method", "mse").exit_code == 0
     again = open_bundle(out).report()
     assert again is not None and again["forms"]["int8"]["kept_float"] == kept
-    assert "h000" not in open_bundle(out).manifest.variants["int8"].histories
+    assert "h001" not in open_bundle(out).manifest.variants["int8"].histories
     result = call("calibrate", out, "--source", tape, "--forget-float")
     assert result.exit_code == 0, result.output
-    assert "h000" in open_bundle(out).manifest.variants["int8"].histories
+    assert "h001" in open_bundle(out).manifest.variants["int8"].histories
 
 
 def test_a_build_keeps_its_float_budget(tmp_path: Path) -> None:
@@ -256,8 +259,7 @@ def test_a_build_keeps_its_float_budget(tmp_path: Path) -> None:
         assert report is not None
         kept.append(report["forms"]["int8"]["kept_float"])
         errors.append(report["forms"]["int8"]["drift"][0]["mean_error"])
-    assert kept[0] == [] and kept[1] and errors[1] < errors[0]
-    assert "with " in result.output and "above 1e-09 still" in result.output, "that it could not be kept is said"
+    assert kept[0] == [] and kept[1] and errors[1] <= 1e-9 < errors[0]
     assert "float_budget" in said(call(*asked, 0), 2)
 
 

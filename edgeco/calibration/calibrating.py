@@ -18,7 +18,7 @@ from edgeco.bundle.ranges import Method, Ranges
 from edgeco.calibration.checkpoint import Checkpoint
 from edgeco.calibration.half_range import HalfRange, half_range
 from edgeco.calibration.making import Made, Wanted, make_forms
-from edgeco.calibration.methods import PERCENTILE
+from edgeco.calibration.methods import METHOD, PERCENTILE
 from edgeco.calibration.ranges import save_ranges
 from edgeco.calibration.recordings import Recording
 from edgeco.calibration.rollout import CalibrationStopped, Progress, observe
@@ -50,7 +50,7 @@ class Plan:
     """
 
     sources: tuple[str, ...]
-    method: Method = "max"
+    method: Method = METHOD
     percentile: float = PERCENTILE
     streams: int | None = None
     frames: int | None = None

@@ -18,7 +18,7 @@ import numpy as np
 from edgeco.bundle.manifest import History, Manifest
 from edgeco.bundle.ranges import Method, Ranges, TensorRange, model_hash
 from edgeco.calibration.checkpoint import Checkpoint, Position
-from edgeco.calibration.methods import PERCENTILE, check_method, threshold
+from edgeco.calibration.methods import METHOD, PERCENTILE, check_method, threshold
 from edgeco.calibration.observer import ABSENT, BINS, Observer
 from edgeco.calibration.probe import Probe
 from edgeco.calibration.recordings import Recording
@@ -55,7 +55,7 @@ def observe(
     streams: Sequence[Recording],
     *,
     tensors: Iterable[str] | None = None,
-    method: Method = "max",
+    method: Method = METHOD,
     percentile: float = PERCENTILE,
     reset: int | None = None,
     frames: int | None = None,

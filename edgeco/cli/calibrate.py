@@ -18,8 +18,10 @@ _METHODS = ("max", "entropy", "percentile", "mse")
 @click.option("--source", "sources", multiple=True, metavar="SOURCE", help="What to calibrate on; repeatable.")
 @click.option("--ranges", type=click.Path(path_type=Path), help="Take ranges found before, of this network only.")
 @click.option("-o", "--out", type=click.Path(path_type=Path), help="The bundle to write, or a .json file.  [BUNDLE]")
-@click.option("--method", type=click.Choice(_METHODS), default="max", show_default=True, help="How a range is chosen.")
-@click.option("--percentile", type=float, default=99.99, show_default=True, help="Share kept by that method.")
+@click.option(
+    "--method", type=click.Choice(_METHODS), default="percentile", show_default=True, help="How a range is chosen."
+)
+@click.option("--percentile", type=float, default=99.9999, show_default=True, help="Share kept by that method.")
 @click.option("--streams", type=click.IntRange(min=1), help="Most recordings, of every class in proportion.  [all]")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of their choice.")
 @click.option("--frames", type=click.IntRange(min=1), help="Most frames of each.  [all]")
