@@ -7,7 +7,7 @@ from typing import Literal
 
 import click
 
-from edgeco.cli.options import BUNDLE, JSON, PRECISION, engine_options
+from edgeco.cli.options import AUTO_PRECISION, BUNDLE, JSON, PRECISION, engine_options
 from edgeco.command import Command
 from edgeco.errors import CheckFailed
 
@@ -81,7 +81,7 @@ def inspect(bundle: Path, ranges: bool, as_json: bool) -> None:
 @click.command(cls=Command)
 @BUNDLE
 @engine_options
-@PRECISION
+@AUTO_PRECISION
 @click.option("--rows", type=click.IntRange(min=1), default=1, show_default=True, help="Streams in lock-step.")
 @click.option("--steps", type=click.IntRange(min=1), default=200, show_default=True, help="Steps that are timed.")
 @click.option("--energy", type=click.FloatRange(min=0), default=3, show_default=True, help=_ENERGY)
