@@ -50,18 +50,24 @@ def verify(
 @click.command(cls=Command)
 @BUNDLE
 @click.option("--ranges", is_flag=True, help="Show the ranges of its tensors and histories, with histograms.")
+@click.option("--page", type=click.Path(path_type=Path), metavar="FILE", help="Write its report as an HTML page.")
 @JSON
-def inspect(bundle: Path, ranges: bool, as_json: bool) -> None:
+def inspect(bundle: Path, ranges: bool, page: Path | None, as_json: bool) -> None:
     """Show what BUNDLE holds.
 
     Inputs and outputs, timeline, histories, costs, variants, members and the conversion report; with --ranges what a
-    calibration saw instead.
+    calibration saw instead. With --page also a page that draws how each precision drifts from FP32 over a stream, what
+    it stores and takes, and the ranges.
     """
     from edgeco.bundle import open_bundle
     from edgeco.show.console import console, print_json
     from edgeco.show.inspect import bundle_facts, show_bundle
 
     opened = open_bundle(bundle)
+    if page is not None:
+        from edgeco.show.bundle_page import write_page
+
+        write_page(opened, page)
     if ranges:
         from edgeco.show.ranges import show_ranges
 

@@ -208,9 +208,7 @@ def half_histories(manifest: Manifest, graphs: Sequence[bytes]) -> dict[str, Sto
     return made
 
 
-def form_members(
-    manifest: Manifest, forms: Sequence[Form], shared: str
-) -> tuple[dict[str, Variant], dict[str, Any]]:
+def form_members(manifest: Manifest, forms: Sequence[Form], shared: str) -> tuple[dict[str, Variant], dict[str, Any]]:
     """What the manifest says of each form, and the new members: graphs as bytes, weights as arrays by name.
 
     Args:

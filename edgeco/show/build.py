@@ -59,6 +59,8 @@ def show_built(report: BuildReport, out: Path, console: Console) -> None:
     ranges = bundle.ranges()
     for made in () if ranges is None else ranges_tables(ranges, tensors=False)[1:]:
         console.print(made)
+    if report.forms:
+        console.print(plain(f"all of it drawn: edgeco inspect {out} --page {out.with_suffix('.html').name}"))
     console.print(plain(f"{out} is built; run it with: {run_command(out, bundle.manifest.inputs)}"))
 
 

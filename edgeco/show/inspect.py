@@ -190,7 +190,7 @@ def _variants(manifest: Manifest) -> Table:
     for name, variant in manifest.variants.items():
         graphs = ", ".join(dict.fromkeys(variant.graphs))
         states = variant_states(manifest, name)
-        share = f"{states['in_codes']:.0%}" if variant.histories else ""
+        share = f"{states['in_codes']:.0%}" if states["in_codes"] else ""
         cells = (plain(name), plain(graphs), plain(variant.weights), bytes_text(states["bytes"]), share)
         made.add_row(*cells, f"{variant.tolerance:.1e}")
     return made
@@ -200,7 +200,7 @@ def _preferred(target: str, preference: Preference) -> Table:
     timed = ", ".join(f"{name} {taken:.3g} ms" for name, taken in preference.milliseconds.items())
     values = {
         "variant": f"{preference.variant}, unless another is asked for with --precision",
-        "a step took": f"{timed}, on {preference.machine}; elsewhere fp32 is run",
+        "a step took": f"{timed}, on {preference.machine}; on others fp32 is run",
     }
     return facts(f"Run on {target}", values)
 
