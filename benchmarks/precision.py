@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,8 @@ NETWORKS: dict[str, dict[str, Any]] = {
     "x3d-s": {"clip": [3, 13, 160, 160]},
     "x3d-s-112": {"model": "x3d-s", "clip": [3, 13, 112, 112], "arguments": {"pixels": 112}},
 }
+POINTS = 80
+"""Of a curve in the file."""
 
 
 def network(name: str) -> tuple[Exported, Manifest]:
@@ -91,7 +94,7 @@ def study(name: str, threads: int, keep: Path | None) -> dict[str, Any]:
             told |= {key: form.told[key] for key in ("layers", "floats", "equalised")}
             told["states"] = _states(manifest, own)
             told["weights"] = {n: sum(a.nbytes for a in e.weights.values()) for n, (e, _) in forms.items()}
-    told["drift"] = {key: found.to_json() for key, found in drift.items()}
+    told["drift"] = {key: _shown(found) for key, found in drift.items()}
     if used.tested is not None:
         told["accuracy"] = {key: used.tested.right(*form) for key, form in run.items()}
     if keep is not None:
@@ -116,6 +119,23 @@ def _together(found: Sequence[Drift]) -> Drift:
         cosines=tuple(np.min([drift.cosines for drift in found], axis=0)),
         errors=tuple(np.max([drift.errors for drift in found], axis=0)),
         agreements=tuple(np.mean([drift.agreements for drift in found], axis=0)),
+    )
+
+
+def _shown(found: Drift) -> dict[str, Any]:
+    """A drift with fewer points of its curves: each the worst of those that it stands for, or their mean."""
+
+    def fewer(curve: Sequence[float], of_run: Callable[[Array], Any]) -> list[float]:
+        return [float(f"{of_run(part):.5g}") for part in np.array_split(curve, min(len(curve), POINTS))]
+
+    curves = {"cosines": np.min, "errors": np.max, "agreements": np.mean}
+    return {**found.to_json(), **{name: fewer(getattr(found, name), of) for name, of in curves.items()}}
+
+
+def written(made: Sequence[dict[str, Any]]) -> str:
+    """JSON with a line for each curve."""
+    return (
+        re.sub(r"\[\s+([-\d.e,\s]+?)\s+\]", lambda m: f"[{' '.join(m[1].split())}]", json.dumps(made, indent=1)) + "\n"
     )
 
 
@@ -160,7 +180,7 @@ def main() -> None:
             shown = ", ".join(f"{k} {v if v is None else format(v, '.5g')}" for k, v in told_of.items())
             print(f"{name:18} {key:16} {shown}")
         print(name, told["states"], f"spread {told['spread']:.2g}", "right", told.get("accuracy"), flush=True)
-        options.out.write_text(json.dumps([made[known] for known in NETWORKS if known in made], indent=1))
+        options.out.write_text(written([made[known] for known in NETWORKS if known in made]))
 
 
 if __name__ == "__main__":

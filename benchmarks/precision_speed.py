@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import statistics
 import time
 from pathlib import Path
+
+from precision import written
 
 from edgeco.bundle.codec import decode_manifest
 from edgeco.engines import open_engine
@@ -64,9 +65,7 @@ def main() -> None:
                 if entry["name"] == network.name:
                     entry.setdefault("milliseconds", {})[str(threads)] = found
     if options.out:
-        temporary = options.out.with_suffix(".new")
-        temporary.write_text(json.dumps(known, indent=1))
-        os.replace(temporary, options.out)
+        options.out.write_text(written(known))
 
 
 if __name__ == "__main__":

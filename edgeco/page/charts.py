@@ -12,6 +12,8 @@ Point = tuple[float, float]
 
 LEFT, RIGHT, TOP, BOTTOM = 64, 12, 10, 30
 """Margins of a chart, for the words at its axes."""
+SMALL = 430
+"""Width up to which charts stand side by side."""
 
 
 def chart(
@@ -58,7 +60,8 @@ def chart(
         legend, more = _legend(list(drawn), size)
         height += more
     caption = f"<figcaption>{escape(title)}</figcaption>"
-    return f"<figure>{caption}{_svg(size[0], height, title, ''.join(lines) + legend)}</figure>"
+    kind = ' class="small"' if size[0] <= SMALL else ""
+    return f"<figure{kind}>{caption}{_svg(size[0], height, title, ''.join(lines) + legend)}</figure>"
 
 
 def bars(rows: Iterable[tuple[str, float, float, str]], title: str) -> str:

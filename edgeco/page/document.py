@@ -92,6 +92,8 @@ def _is_figure(value: Cell) -> bool:
     if not isinstance(value, str):
         return True
     bare = value.strip().rstrip("%").strip().replace(",", "").replace("−", "-")
+    if bare in ("", "unavailable"):
+        return True
     try:
         float(bare)
     except ValueError:

@@ -16,6 +16,7 @@ td,th{padding:.25rem .6rem;border-bottom:1px solid var(--line);text-align:left;v
 td.n,th.n{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}
 small,figcaption,summary{color:var(--quiet)}summary{cursor:pointer}small{overflow-wrap:anywhere}
 figure{margin:.8rem 0 1.4rem}figcaption{font-size:.9rem}
+figure.small{display:inline-block;max-width:27rem;margin-right:1.5rem;vertical-align:top}
 svg{max-width:100%;height:auto;display:block}svg.small{display:inline-block}
 svg text{font:11px system-ui,sans-serif;fill:var(--ink)}svg .quiet{fill:var(--quiet)}
 svg .grid{stroke:var(--line);fill:none}svg .gone{fill:var(--gone)}svg .kept{fill:var(--kept)}
