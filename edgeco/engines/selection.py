@@ -77,11 +77,11 @@ def open_bundle_engine(
         except EngineError as error:
             passed = str(error)
     precision = options.precision if options is not None else None
-    return _onnxruntime(bundle, engine, threads, variant or _by_precision(bundle, precision), passed)
+    return _onnxruntime(bundle, engine, threads, variant or _by_precision(bundle, precision), precision, passed)
 
 
 def _by_precision(bundle: Bundle, precision: str | None) -> str | None:
-    """The variant for a processor that a precision names; FP16 names none, for processors compute it in FP32."""
+    """The variant for a processor that a precision names; FP16 names none."""
     if precision != "int8":
         return EXACT if precision == "fp32" and EXACT in bundle.manifest.variants else None
     if INT8 not in bundle.manifest.variants:
@@ -92,9 +92,11 @@ def _by_precision(bundle: Bundle, precision: str | None) -> str | None:
     return INT8
 
 
-def _onnxruntime(bundle: Bundle, engine: str, threads: int | None, variant: str | None, passed: str | None) -> Opened:
+def _onnxruntime(
+    bundle: Bundle, engine: str, threads: int | None, variant: str | None, precision: str | None, passed: str | None
+) -> Opened:
     manifest = bundle.manifest
-    chosen, because = _variant(manifest, variant, engine)
+    chosen, because = _variant(manifest, variant, precision, engine)
     counted = "as asked" if threads is not None else "the physical cores it may use"
     if threads is None and manifest.costs.step_macs < SMALL:
         threads, counted = 1, "a step is too small to share"
@@ -110,12 +112,14 @@ def _onnxruntime(bundle: Bundle, engine: str, threads: int | None, variant: str 
     return Opened(compiled, chosen, why)
 
 
-def _variant(manifest: Manifest, asked: str | None, engine: str) -> tuple[str, str]:
+def _variant(manifest: Manifest, asked: str | None, precision: str | None, engine: str) -> tuple[str, str]:
     """The variant that ONNX Runtime is to run, and one clause on why."""
     if asked is not None:
         return asked, "as asked"
     if EXACT not in manifest.variants:
         return sorted(manifest.variants)[0], f"the bundle has no {EXACT}"
+    if precision == "fp16":
+        return EXACT, "exact, for processors compute FP16 in FP32"
     preference = manifest.preferred.get("cpu")
     if preference is None or engine not in ("auto", "onnxruntime"):
         return EXACT, "exact; lesser precisions are run only if asked for"
@@ -124,14 +128,18 @@ def _variant(manifest: Manifest, asked: str | None, engine: str) -> tuple[str, s
 
 def _by_preference(preference: Preference, machine: str) -> tuple[str, str]:
     """What a bundle prefers on processors, where it was timed on one of this architecture."""
-    other = next((name for name in preference.milliseconds if name != EXACT), EXACT)
+    taken = preference.milliseconds
+    others = sorted((name for name in taken if name != EXACT), key=lambda name: taken[name])
+    other = preference.variant if preference.variant != EXACT or not others else others[0]
     if preference.machine != machine:
         return EXACT, f"exact; {other} was timed on {preference.machine} alone, and this is {machine}"
-    own, exact = preference.milliseconds[other], preference.milliseconds.get(EXACT, 0.0)
-    timed = f"{own:.3g} ms a step, {EXACT} {exact:.3g} when they were timed"
+    timed = ", ".join(f"{name} {taken[name]:.3g} ms a step" for name in taken)
     if preference.variant == EXACT:
-        return EXACT, f"exact, and {other} is not faster: {timed}"
-    return preference.variant, f"the faster one, within its limits of drift: {timed}; --precision {EXACT} is exact"
+        return EXACT, f"exact, and {other} was not clearly faster when they were timed: {timed}"
+    return (
+        other,
+        f"the faster when they were timed, and within its limits of drift: {timed}; precision {EXACT} is exact",
+    )
 
 
 def _tensorrt(bundle: Bundle, variant: str | None, options: Options, say: Say | None, because: str) -> Opened:
