@@ -74,6 +74,8 @@ class Session:
         self._started = max((s.history.starts_at + (s.history.before == "first") for s in self._late), default=0)
         if self.engine.prepare(self._bindings):
             self.reset()
+            for buffer in answers.values():  # what the first steps of a stride do not write
+                memory.fill(buffer, 0.0)
 
     @property
     def nbytes(self) -> int:

@@ -11,6 +11,7 @@ from edgeco.engines.tensorrt.api import Api
 from edgeco.engines.tensorrt.logger import last_words, make_logger
 from edgeco.engines.tensorrt.order import Order
 from edgeco.engines.tensorrt.progress import make_monitor
+from edgeco.engines.tensorrt.verdict import Refused, failure
 from edgeco.errors import EngineError
 
 Say = Callable[[str], None]
@@ -30,7 +31,8 @@ def build_plan(api: Api, onnx: bytes, order: Order, timing: bytes, say: Say, can
     """Compile one graph. A GPU must be there: constructing TensorRT's objects without one can end the process.
 
     Raises:
-        EngineError: TensorRT refuses the graph, finds no kernels for it, or was cancelled.
+        Refused: TensorRT does not take the graph, or finds no kernels for it.
+        EngineError: it was cancelled, or memory does not suffice.
     """
     start = time.monotonic()
     trt = api.trt
@@ -39,7 +41,7 @@ def build_plan(api: Api, onnx: bytes, order: Order, timing: bytes, say: Say, can
     network = builder.create_network(api.creation_flags(order.strong))
     parser = trt.OnnxParser(network, logger)
     if not parser.parse(onnx):
-        raise EngineError(f"TensorRT {api.text} refuses the graph: {_parse_error(parser, logger)}")
+        raise Refused(f"TensorRT {api.text} refuses the graph: {_parse_error(parser, logger)}")
     _fix_tensors(api, network, order)
     config = builder.create_builder_config()
     _configure(api, config, order)
@@ -50,7 +52,8 @@ def build_plan(api: Api, onnx: bytes, order: Order, timing: bytes, say: Say, can
     if serialised is None:
         if cancelled():
             raise EngineError("the compilation was cancelled")
-        raise EngineError(f"TensorRT {api.text} cannot compile the graph: {last_words(logger)}")
+        reason = last_words(logger)
+        raise failure(f"TensorRT {api.text} cannot compile the graph: {reason}", reason)
     plan = bytes(serialised)
     grown = config.get_timing_cache()
     kept = b"" if grown is None else bytes(grown.serialize())

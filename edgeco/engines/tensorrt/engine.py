@@ -10,7 +10,7 @@ from typing import NoReturn
 from edgeco.engines.protocol import Binding, Buffer, Memory, Tensor
 from edgeco.engines.tensorrt.graph_io import GraphIo, GraphTensor, read_io
 from edgeco.engines.tensorrt.lane import Lane
-from edgeco.engines.tensorrt.order import Options, Precision, make_order
+from edgeco.engines.tensorrt.order import Options, Order, Precision, make_order
 from edgeco.engines.tensorrt.plans import Plan, Plans
 from edgeco.errors import EngineError
 
@@ -62,17 +62,30 @@ class TensorRtEngine:
         ``exactly`` if those were compiled with other options.
 
         Raises:
-            EngineError: a graph cannot be compiled.
+            Refused: TensorRT does not take a graph.
+            EngineError: one cannot be compiled for another reason.
         """
         with self._lock:
             for graph, io in self._ios.items():
                 if fresh or (graph, rows) not in self._opened:
-                    memory = self._plans.cuda.device.memory
-                    order = make_order(
-                        graph, io, rows, self._precision, self._strong, self._half, self._options, memory
-                    )
-                    self._opened[graph, rows] = self._plans.open(graph, order, fresh, exactly)
+                    self._opened[graph, rows] = self._plans.open(graph, self._order(graph, io, rows), fresh, exactly)
             return [self._opened[graph, rows] for graph in self._ios]
+
+    def _order(self, graph: bytes, io: GraphIo, rows: int) -> Order:
+        memory = self._plans.cuda.device.memory
+        return make_order(graph, io, rows, self._precision, self._strong, self._half, self._options, memory)
+
+    def refusal(self, rows: int = 1, again: bool = False) -> str | None:
+        """Why TensorRT does not take the graphs with the types at their ends; None if it does.
+
+        The first time it is found out by compiling for ``rows`` rows; then it is remembered, unless ``again``.
+
+        Raises:
+            EngineError: the compilation failed for a reason that has nothing to do with the graphs.
+        """
+        types = {tensor.name: tensor.dtype for tensor in (*self.inputs, *self.outputs)}
+        orders = {graph: self._order(graph, io, rows) for graph, io in self._ios.items()}
+        return self._plans.refusal(orders, types, lambda: self.compile(rows), again)
 
     def plan_path(self, key: str) -> Path:
         """Where a plan is kept."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from typing import Literal
 
 import msgspec
@@ -59,6 +60,15 @@ def plan_key(onnx: bytes, order: Order, version: str, gpu: str, capability: tupl
     named = msgspec.structs.replace(order, workspace=0, level=0, tactics=None)
     record = [hashlib.sha256(onnx).hexdigest(), named, version, gpu, list(capability)]
     return hashlib.sha256(msgspec.json.encode(record, order="sorted")).hexdigest()[:32]
+
+
+def network_key(orders: Mapping[bytes, Order], version: str, gpu: str, capability: tuple[int, int]) -> str:
+    """Names the graphs of a network on a GPU, for any number of rows."""
+    keys = [
+        plan_key(onnx, msgspec.structs.replace(order, shapes={}), version, gpu, capability)
+        for onnx, order in orders.items()
+    ]
+    return hashlib.sha256("".join(keys).encode()).hexdigest()[:32]
 
 
 def quantises(onnx: bytes) -> bool:

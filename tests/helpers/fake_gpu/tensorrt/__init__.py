@@ -191,7 +191,9 @@ class Builder(_Gated):
         if monitor is not None and not _reported(monitor):
             return None
         tensors = [*network._inputs, *network._outputs]
+        widened = _int8_ends(network) if os.environ.get("EDGECO_FAKE_INT8_ENDS") == "float" else []
         meta = {
+            "widened": widened,
             "shapes": {tensor.name: list(tensor.shape) for tensor in network._inputs},
             "half": [tensor.name for tensor in tensors if tensor.dtype == DataType.HALF],  # noqa: F821
             "flags": sorted(config._flags),
@@ -200,12 +202,16 @@ class Builder(_Gated):
         return IHostMemory(_model.pack(_version, meta, network._onnx))
 
 
+def _int8_ends(network: INetworkDefinition) -> list[str]:
+    return [t.name for t in (*network._inputs, *network._outputs) if t.dtype == DataType.INT8]  # noqa: F821
+
+
 def _unbuildable(network: INetworkDefinition, config: IBuilderConfig) -> str | None:
     if network._strong and config._flags & {"FP16", "INT8"}:
         return "precision flags cannot be set for a strongly typed network"
     if not network._strong and _model.quantises(network._onnx) and "INT8" not in config._flags:
         return "Q/DQ nodes need the INT8 builder flag"
-    ends = [t.name for t in (*network._inputs, *network._outputs) if t.dtype == DataType.INT8]  # noqa: F821
+    ends = _int8_ends(network)
     if ends and os.environ.get("EDGECO_FAKE_INT8_ENDS") == "no":
         return f"INT8 is not supported at the ends of a network: {ends[0]}"
     if any(size < 0 for tensor in network._inputs for size in tensor.shape):
