@@ -86,6 +86,9 @@ class RowSession(Session):
         Raises:
             EngineError: the engine failed; the past of every row is as before, and the step may be tried again.
         """
+        if not held and all(own >= self._started for own in stepping.values()):
+            self.run()
+            return 0
         self.engine.run(self.binding())
         step = self.steps
         for row, own in stepping.items():

@@ -7,6 +7,7 @@ import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -385,6 +386,43 @@ def test_compile_and_run_on_the_command_line(bundles: dict[str, str], one: Fake,
     assert verified.exit_code == 0, verified.output
 
 
+@pytest.mark.parametrize("backend", ["cuda.bindings", "pycuda"])
+def test_bench_tells_where_the_gpu_waits_for_the_processor(
+    bundles: dict[str, str], one: Fake, monkeypatch: pytest.MonkeyPatch, backend: str
+) -> None:
+    monkeypatch.setenv("EDGECO_CUDA", backend)
+
+    def benched(*more: str) -> dict[str, Any]:
+        arguments = ["bench", bundles["dilated"], "--engine", "tensorrt", "--steps", "20", "--energy", "0", *more]
+        ran = CliRunner().invoke(main, [*arguments, "--json"])
+        assert ran.exit_code == 0, ran.output
+        shown = CliRunner().invoke(main, arguments)
+        report = json.loads(ran.stdout)
+        assert ("slow" in shown.stdout) == (report["advice"] is not None)
+        assert one.gpu.live == {}
+        return report
+
+    one.gpu.elapsed = 1e3  # a second of the GPU's time for a step
+    report = benched()
+    assert report["advice"] is None and report["plain"] is None
+    assert report["device"]["p50"] == 1.0 and 0 < report["queued"]["p50"] <= report["run"]["p50"]
+    one.gpu.elapsed = 1e-6
+    assert benched()["advice"].endswith("; step several streams together (--rows)")
+    one.gpu.refuse_capture = True
+    assert "no CUDA graph could be recorded: the GPU reports" in benched()["advice"]
+    one.gpu.refuse_capture = False
+    if backend == "pycuda":
+        monkeypatch.setattr("edgeco.engines.cuda.pycuda._graphs", lambda: None)
+        import edgeco.engines.cuda as cuda
+
+        cuda._opened.clear()
+        advice = benched("--rows", "2")["advice"]
+        assert "with them a step is one call: pip install cuda-bindings" in advice
+    own = CliRunner().invoke(main, ["bench", bundles["dilated"], "--engine", "onnxruntime", "--steps", "5", "--json"])
+    report = json.loads(own.stdout)
+    assert report["device"] is report["queued"] is report["advice"] is None
+
+
 def test_a_tick_of_many_rows_waits_once(bundles: dict[str, str], one: Fake) -> None:
     model = edgeco.load(bundles["sensors"], engine="tensorrt")
     frames = np.random.default_rng(0).standard_normal((6, 5, 4)).astype(np.float32)
@@ -395,6 +433,42 @@ def test_a_tick_of_many_rows_waits_once(bundles: dict[str, str], one: Fake) -> N
             before = streams._memory._waits
             streams.tick(dict(zip(rows, given, strict=True)))
             assert streams._memory._waits == before + 1
+
+
+@pytest.mark.sampled(2)
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "camera"])
+@pytest.mark.parametrize("backend", ["cuda.bindings", "pycuda"])
+def test_rows_come_pause_and_go_as_streams_of_their_own(
+    bundles: dict[str, str], one: Fake, monkeypatch: pytest.MonkeyPatch, name: str, backend: str
+) -> None:
+    """Recordings hold the copies of rings and mirrors; a row that is held or begins wants them done by themselves."""
+    monkeypatch.setenv("EDGECO_CUDA", backend)
+    model, own = (edgeco.load(bundles[name], engine=e, precision="fp32") for e in ("tensorrt", "onnxruntime"))
+    rng, alone, answered = np.random.default_rng(0), {}, 0
+    many = len(model.manifest.inputs)
+    with model.streams(3) as streams:
+        for tick in range(160):
+            if tick in (0, 7, 40, 90) and len(alone) < 3:
+                alone[streams.join()] = own.stream()
+            if tick == 60:
+                streams.leave(1)
+                del alone[1]
+            frames = {
+                row: {
+                    entry.name: rng.standard_normal(entry.shape).astype(entry.dtype) for entry in model.manifest.inputs
+                }
+                for row in streams.ready
+                if tick % 3 or rng.random() < 0.7
+            }
+            results = streams.tick(frames if many > 1 else {row: next(iter(f.values())) for row, f in frames.items()})
+            for row, given in results.items():
+                right = alone[row].step(frames[row])
+                assert given.valid == right.valid
+                answered += right.valid
+                for answer in right.outputs if right.valid else ():
+                    scale = max(float(np.abs(right.outputs[answer]).max()), 1e-6)
+                    np.testing.assert_allclose(given.outputs[answer], right.outputs[answer], atol=1e-5 * scale)
+    assert answered > 20 and one.gpu.live == {}
 
 
 @pytest.mark.parametrize("version", ["8.6.1", "11.4.0.106"])

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from edgeco.engines.protocol import Binding, Buffer, Memory, Tensor
+from edgeco.engines.protocol import Binding, Buffer, Copies, Memory, Tensor
 from edgeco.engines.tensorrt.graph_io import GraphIo, GraphTensor, read_io
 from edgeco.engines.tensorrt.lane import Lane
 from edgeco.engines.tensorrt.order import Options, Order, Precision, make_order
@@ -121,11 +121,11 @@ class TensorRtEngine:
         """Done by lanes."""
         return _only_a_lane("binds")
 
-    def run(self, binding: Binding) -> None:
+    def run(self, binding: Binding, copies: Copies = ()) -> None:
         """Done by lanes."""
         _only_a_lane("runs")
 
-    def prepare(self, bindings: Sequence[Binding]) -> bool:
+    def prepare(self, bindings: Sequence[Binding], runs: Iterable[tuple[Binding, Copies]]) -> bool:
         """Done by lanes."""
         return False
 

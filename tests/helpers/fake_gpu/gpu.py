@@ -51,6 +51,8 @@ class Gpu:
         self.log: list[str] = []
         self.limit = MEMORY
         self.refuse_capture = False
+        self.elapsed = 1.0
+        """Milliseconds between any two events."""
         self._local = threading.local()
         self._next = 1000
 
@@ -223,6 +225,7 @@ class Gpu:
     def copy(self, target: int, source: int, size: int, stream: int) -> None:
         if abs(target - source) < size:
             raise Fault(INVALID)  # the real one copies in any order
+        self.log.append("copy recorded" if self.recording(stream) else "copy")
         self.enqueue(stream, lambda: self.view(target, size).__setitem__(slice(None), self.view(source, size)))
 
     def fill(self, address: int, pattern: int, width: int, count: int, stream: int) -> None:
