@@ -120,7 +120,7 @@ def test_int8_counts_the_states_that_its_form_keeps_in_fp16() -> None:
     stored = {"h_slots": Stored(dtype="int8", scale=0.1)}
     for name in ("trt-int8", "trt-int8-typed"):
         form = Variant(graphs=("g",), weights="w", tolerance=0.01, histories=stored)
-        made = estimate(msgspec.structs.replace(plain, variants={name: form}), CARD)
+        made = estimate(msgspec.structs.replace(plain, variants={name: form}), CARD, (1, 2))
         assert floor_of(made, "int8", 2).memory == 2 * (4 * 10_000 + 2 * 3 * 10_000) + 11
         assert floor_of(made, "fp16", 1).memory == 2 * (7 * 10_000 + 11)
         assert any("1 of 2 histories of the form are FP16" in text for text in made.assumptions)
