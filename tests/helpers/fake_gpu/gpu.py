@@ -49,7 +49,7 @@ class Gpu:
         self.graphs: dict[int, list[Callable[[], None]]] = {}
         self.retained = 0
         self.log: list[str] = []
-        self.limit = MEMORY
+        self.limit = int(os.environ.get("EDGECO_FAKE_MEMORY", MEMORY))
         self.refuse_capture = False
         self.elapsed = 1.0
         """Milliseconds between any two events."""
