@@ -134,7 +134,7 @@ def _tensorrt(
     manifest = bundle.manifest
 
     def graphs(name: str) -> list[GraphIo]:
-        return [read_io(graph) for graph in bundle.phases(name) if graph is not None]
+        return [read_io(graph, full=True) for graph in bundle.phases(name) if graph is not None]
 
     recipe = choose_recipe(api, manifest, graphs, options.precision, variant)
     cuda = open_cuda()  # before anything of TensorRT is made, which without a GPU can end the process
@@ -143,7 +143,7 @@ def _tensorrt(
 
     def opened(chosen: Recipe) -> TensorRtEngine:
         graphs = bundle.phases(chosen.variant)
-        return TensorRtEngine(graphs, plans, chosen.precision, chosen.strong, chosen.half, options)
+        return TensorRtEngine(graphs, plans, chosen.precision, chosen.strong, chosen.half, options, full=chosen.full)
 
     engine = opened(recipe)
     # Not every version takes INT8 at the ends of a network. A variant that was asked for by name is not exchanged.

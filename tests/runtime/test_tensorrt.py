@@ -109,6 +109,29 @@ def test_states_are_halved_save_those_that_add_up(bundles: dict[str, str], fake:
         assert kept.count("float32") == (len(kept) if whole is None else whole)
 
 
+def test_what_the_typed_form_computes_in_fp32_is_kept_so_by_flags_too(
+    bundles: dict[str, str], fake: Fake, tmp_path: Path
+) -> None:
+    """What is read off the typed graph is what ONNX's own inference of types says of it."""
+    onnx = pytest.importorskip("onnx")
+    for name in NAMES:
+        bundle = edgeco.bundle.open_bundle(bundles[name])
+        model = edgeco.load(bundles[name], engine="tensorrt")
+        expected: set[str] = set()
+        for data in (graph for graph in bundle.phases("trt-fp16") if graph is not None):
+            graph = onnx.shape_inference.infer_shapes(onnx.load_from_string(data), strict_mode=True).graph
+            kinds = {v.name: v.type.tensor_type.elem_type for v in (*graph.value_info, *graph.output)}
+            made = [name for node in graph.node if node.op_type != "Cast" for name in node.output]
+            expected |= {name.removesuffix("_made") for name in made if kinds[name] == onnx.TensorProto.FLOAT}
+        weak = model.engine._plans.api.weak and not model.engine._strong  # type: ignore[attr-defined]
+        for plan in model.engine.compile(1):  # type: ignore[attr-defined]
+            meta = plan.engine._program.meta
+            assert set(meta["full"]) <= expected if weak else not meta["full"]
+            assert expected <= set(plan.sidecar.order.full) if weak else not plan.sidecar.order.full
+        if name in ("attending", "recurrent") and weak:
+            assert meta["full"], "a softmax, a norm and what goes round are in FP32"
+
+
 def test_without_its_forms_a_bundle_is_refused_or_exact(bundles: dict[str, str], one: Fake) -> None:
     with pytest.raises(EngineError, match="edgeco build … --tensorrt"):
         edgeco.load(bundles["plain"], engine="tensorrt")

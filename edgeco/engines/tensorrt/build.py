@@ -45,6 +45,8 @@ def build_plan(api: Api, onnx: bytes, order: Order, timing: bytes, say: Say, can
     _fix_tensors(api, network, order)
     config = builder.create_builder_config()
     _configure(api, config, order)
+    if order.full and not order.strong and order.precision != "fp32":
+        _keep_full(trt, network, config, order)
     _set_timing(config, timing)
     if api.monitored:
         config.progress_monitor = make_monitor(trt, say, cancelled)
@@ -85,6 +87,24 @@ def _fix_tensors(api: Api, network: Any, order: Order) -> None:
         tensor.allowed_formats = 1 << int(trt.TensorFormat.LINEAR)
         if tensor.name in order.half and not order.strong:
             tensor.dtype = trt.DataType.HALF
+
+
+def _keep_full(trt: Any, network: Any, config: Any, order: Order) -> None:
+    """Layers that the typed form computes in FP32: the flags alone would let TensorRT take FP16 for them too.
+
+    Preferred and not obeyed: where there is no kernel for it a plan is worth more than none.
+    """
+    config.set_flag(trt.BuilderFlag.PREFER_PRECISION_CONSTRAINTS)
+    full, half = set(order.full), set(order.half)
+    for number in range(network.num_layers):
+        layer = network.get_layer(number)
+        for place in range(layer.num_outputs):
+            tensor = layer.get_output(place)
+            if tensor is None or tensor.name not in full:
+                continue
+            layer.precision = trt.DataType.FLOAT
+            if tensor.name not in half:  # a state is written in the type that it is kept in
+                layer.set_output_type(place, trt.DataType.FLOAT)
 
 
 def _configure(api: Api, config: Any, order: Order) -> None:

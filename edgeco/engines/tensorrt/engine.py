@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
 
+import msgspec
+
 from edgeco.engines.protocol import Binding, Buffer, Copies, Memory, Tensor
 from edgeco.engines.tensorrt.graph_io import GraphIo, GraphTensor, read_io
 from edgeco.engines.tensorrt.lane import Lane
@@ -28,6 +30,7 @@ class TensorRtEngine:
         half: inputs and outputs kept in FP16 although an untyped graph says FP32.
         options: what the user chose.
         cuda_graphs: False to enqueue every step, for comparison.
+        full: results that an untyped graph computes in FP32 although others are not.
     """
 
     name = "tensorrt"
@@ -35,11 +38,11 @@ class TensorRtEngine:
 
     def __init__(
         self, graphs: Sequence[bytes | None], plans: Plans, precision: Precision, strong: bool,
-        half: frozenset[str], options: Options, cuda_graphs: bool = True,
+        half: frozenset[str], options: Options, cuda_graphs: bool = True, full: frozenset[str] = frozenset(),
     ) -> None:  # fmt: skip
         self._graphs, self._plans, self._options = tuple(graphs), plans, options
         self._precision, self._strong, self._half = precision, strong, frozenset() if strong else half
-        self._cuda_graphs = cuda_graphs
+        self._cuda_graphs, self._full = cuda_graphs, frozenset[str]() if strong else full
         self._ios: dict[bytes, GraphIo] = {
             graph: read_io(graph) for graph in dict.fromkeys(graphs) if graph is not None
         }
@@ -73,7 +76,8 @@ class TensorRtEngine:
 
     def _order(self, graph: bytes, io: GraphIo, rows: int) -> Order:
         memory = self._plans.cuda.device.memory
-        return make_order(graph, io, rows, self._precision, self._strong, self._half, self._options, memory)
+        order = make_order(graph, io, rows, self._precision, self._strong, self._half, self._options, memory)
+        return msgspec.structs.replace(order, full=tuple(sorted(self._full)))
 
     def refusal(self, rows: int = 1, again: bool = False) -> str | None:
         """Why TensorRT does not take the graphs with the types at their ends; None if it does.
@@ -103,7 +107,7 @@ class TensorRtEngine:
         chosen = self._graphs if graphs is None else graphs
         halved = self._half if half is None else half
         return TensorRtEngine(
-            chosen, self._plans, self._precision, self._strong, halved, self._options, cuda_graphs=cuda_graphs
+            chosen, self._plans, self._precision, self._strong, halved, self._options, cuda_graphs, self._full
         )
 
     def lane(self, rows: int) -> Lane:

@@ -42,6 +42,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
         int8: whether the graph quantises, which a weakly typed network must be told.
         shapes: of every input, rows included.
         half: inputs and outputs that are FP16 although the graph says FP32.
+        full: results that are to be computed in FP32 beside others in FP16.
     """
 
     precision: Precision
@@ -52,6 +53,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     workspace: int
     level: int
     tactics: tuple[str, ...] | None = None
+    full: tuple[str, ...] = ()
 
 
 def plan_key(onnx: bytes, order: Order, version: str, gpu: str, capability: tuple[int, int]) -> str:

@@ -29,6 +29,11 @@ def sides(data: bytes) -> tuple[list[tuple[str, tuple[int, ...], str]], list[tup
     return read(graph.input), read(graph.output)
 
 
+def results(data: bytes) -> list[list[str]]:
+    """The names of what each node makes."""
+    return [list(node.output) for node in onnx.load_from_string(data).graph.node]
+
+
 def refused(data: bytes, ceiling: int) -> list[str]:
     """Why the parser does not take a model."""
     model = onnx.load_from_string(data)
