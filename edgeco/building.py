@@ -36,6 +36,7 @@ from edgeco.export.check import ENGINE_TOLERANCE, engine_gate
 from edgeco.export.compare import Comparison
 from edgeco.export.fold import fold_norms
 from edgeco.export.frame_input import FrameInput, fold_frame
+from edgeco.export.merge import merge_graph_convolutions
 from edgeco.export.onnx import export_onnx
 from edgeco.export.package import check_labels, manifest_of, members_of, outputs_of, step_layers
 from edgeco.export.widen import widen_depthwise
@@ -62,6 +63,7 @@ class BuildReport:
         step_difference: step network against clip network on one clip padded as the clip network pads it, relative.
         engine_difference: exported graph against the torch runner over the golden frames, relative.
         folded_norms: batch norms folded into convolutions.
+        merged_graph_convolutions: sums of graph convolutions computed as one.
         widened_depthwise: depthwise convolutions widened with zero channels to whole blocks.
         clip_layers, step_layers: multiply-accumulates per layer; drifts: from FP32 of each form for TensorRT, relative.
         target: the device it was built for and what suits it, None if none was named.
@@ -77,6 +79,7 @@ class BuildReport:
     step_difference: float
     engine_difference: float
     folded_norms: int
+    merged_graph_convolutions: int
     widened_depthwise: int
     receptive_field: int
     delay: int
@@ -222,7 +225,9 @@ class _Work:
         """Trace, fold, widen, and derive the step graph."""
         clip = trace_network(self.net, torch.zeros(1, *self.clip_shape), self.spec.time_dim)
         self.folded = fold_norms(clip)
-        self.clip_layers = layer_costs(clip.graph, clip.batch)  # of the user's network, not of the widened one
+        self.clip_layers = layer_costs(clip.graph, clip.batch)  # of the user's network, not of the merged and widened
+        self.merged = merge_graph_convolutions(clip)
+        self.folded += fold_norms(clip)
         self.widened = widen_depthwise(clip)
         if self.image:
             colour = self.spec.colour or ("gray" if self.clip_shape[0] == 1 else "rgb")
@@ -317,6 +322,7 @@ class _Work:
             step_difference=step,
             engine_difference=engine,
             folded_norms=self.folded,
+            merged_graph_convolutions=self.merged,
             widened_depthwise=self.widened,
             receptive_field=self.program.receptive_field,
             delay=self.program.delay,

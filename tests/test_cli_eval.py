@@ -69,6 +69,7 @@ def test_a_bundle_alone(tracks: Path, bundle: Path) -> None:
         (["{bundle}", "{tracks}", "--shape", "16,x"], 2, "is not a list of whole numbers"),
         (["{bundle}", "{tracks}", "--shape", "15,2"], 2, "32 values beside the class"),
         (["{bundle}", "{tracks}", "--cases", "99"], 2, "cannot be drawn from 24"),
+        (["{bundle}", "{tracks}", "--precision", "int8"], 2, "int8"),
         (["nothing", "{tracks}"], 2, "is no zoo network"),
         (["none.edgeco", "{tracks}"], 5, "none.edgeco"),
     ],
@@ -78,6 +79,25 @@ def test_what_is_wrong_is_said_in_one_sentence(
 ) -> None:
     ran = run("eval", *(text.format(tracks=tracks, bundle=bundle) for text in arguments))
     assert ran.exit_code == code and told in ran.output and ran.output.count("error:") == 1
+
+
+def test_data_are_looked_for_before_a_network_is_built(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edgeco.building.build", lambda *_: pytest.fail("it was built"))
+    ran = run("eval", "fingertip-gesture", "nowhere")
+    assert ran.exit_code == 2 and "nowhere: no such file or folder" in ran.output
+
+
+def test_a_form_is_evaluated_as_it_runs(tracks: Path, bundle: Path, tmp_path: Path) -> None:
+    """Half precision is for a GPU; INT8 runs on any processor, and its answers are not FP32's."""
+    rows = tmp_path / "rows.csv"
+    np.savetxt(rows, np.cumsum(np.random.default_rng(0).normal(0, 0.02, (400, 2)), 0), delimiter=",")
+    small = tmp_path / "int8.edgeco"
+    ran = run("build", "fingertip-gesture", "-o", small, "--precision", "int8", "--calibrate", rows)
+    assert ran.exit_code == 0, ran.output
+    asked = ("eval", "fingertip-gesture", tracks, "--bundle", small, "--json")
+    told = json.loads(run(*asked, "--precision", "int8").stdout)
+    assert "int8" in told["engine"] and told["step"]["accuracy"] >= 0.9
+    assert told["difference"] > 10 * json.loads(run(*asked, "--precision", "fp32").stdout)["difference"]
 
 
 def test_rows_without_stamps_are_at_the_networks_rate(tmp_path: Path) -> None:

@@ -60,7 +60,7 @@ MAY_USE: dict[str, set[str]] = {
     "factory": {"models", "spec", "files", "named", "errors"},
     "export": {"continual", "graph", "spec", "runtime", "engines", "bundle", "files", "errors"},
     "calibration": {"export", "train", "spec", "runtime", "engines", "devices", "bundle", "files", "named", "errors"},
-    "train": {"models", "runtime", "engines", "bundle", "command", "files", "errors"},
+    "train": {"factory", "models", "runtime", "engines", "bundle", "command", "files", "errors"},
     "evaluation": {"stages", "train", "spec", "models", "runtime", "engines", "bundle", "files", "errors"},
     "adapters": {"prune", "train", "factory", "spec", "continual", "graph", "models", "files", "errors"},
     "prune": {

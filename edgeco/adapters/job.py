@@ -20,6 +20,7 @@ from edgeco.files import check_target, replace_file
 from edgeco.prune.job import resolve_network
 from edgeco.prune.plan import PruningPlan, load_plan
 from edgeco.spec import BuildSpec
+from edgeco.train.checkpoint import checkpoint_beside
 from edgeco.train.config import make_recipe
 from edgeco.train.data import Data, read_data
 from edgeco.train.progress import Report
@@ -55,7 +56,7 @@ class AdaptJob:
     @property
     def checkpoint(self) -> Path:
         """Where a stopped run is kept."""
-        return self.out.with_suffix(".checkpoint")
+        return checkpoint_beside(self.out, resume=True)
 
     @property
     def steps(self) -> int:
@@ -73,11 +74,13 @@ class AdaptJob:
         """Adapt, and write pack and report; None if it was stopped, and kept for `resume`.
 
         Raises:
+            SpecError: a stopped run is kept, and this one does not go on from it.
             EdgecoError: whatever the specification, the network, the data or the disk raise.
         """
         check_target(self.out)
         if self.out.suffix in (".html", ".json", ".checkpoint"):
             raise SpecError(f"{self.out} would be its own report; call the pack .safetensors.")
+        checkpoint = checkpoint_beside(self.out, resume)
         adapters, recipe = make_adapter_spec(dict(self.adapters)), self._recipe()
         say("making the network")
         spec, base, plan = self._base()
@@ -86,7 +89,7 @@ class AdaptJob:
         say("attaching adapters")
         adaptation = Adaptation(spec, base, data, adapters, recipe, plan, torch_device(self.device))
         say("learning")
-        outcome = adaptation.run(checkpoint=self.checkpoint, resume=resume, report=report, stop=stop)
+        outcome = adaptation.run(checkpoint=checkpoint, resume=resume, report=report, stop=stop)
         if outcome.ended == "stopped":
             return None
         say("packing")
@@ -97,7 +100,7 @@ class AdaptJob:
         _write(
             self.out.with_suffix(".json"), msgspec.json.format(msgspec.json.encode(made.to_json()), indent=2) + b"\n"
         )
-        self.checkpoint.unlink(missing_ok=True)
+        checkpoint.unlink(missing_ok=True)
         return made
 
     def _recipe(self) -> AdaptRecipe:

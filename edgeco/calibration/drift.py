@@ -85,16 +85,24 @@ class Limits:
 def drift_stream(frames: Array, manifest: Manifest) -> Array:
     """A stream of at least ten receptive fields after the first valid answer, for comparisons.
 
-    One part of the recording comes ten times, so that every tenth sees the same frames and what differs between them is
-    drift, not what happens in the recording.
+    One part of the recording is played to and fro ten times, so that every tenth sees the same frames and what differs
+    between them is drift, not what happens in the recording. Played from its beginning again it would jump, which no
+    recording does and no calibration has seen.
 
     Args:
-        frames: (steps, *shape), repeated from the beginning where there are too few.
+        frames: (steps, *shape), of which the first are taken.
         manifest: of the network.
     """
     timeline = manifest.timeline
     tenth = -(-max(timeline.receptive_field, SHORTEST) // timeline.stride) * timeline.stride
-    return np.asarray(frames[np.arange(timeline.valid_from + FIELDS * tenth) % tenth % len(frames)])
+    steps = _to_and_fro(np.arange(timeline.valid_from + FIELDS * tenth), tenth)
+    return np.asarray(frames[_to_and_fro(steps, 2 * (len(frames) - 1))])
+
+
+def _to_and_fro(steps: Array, period: int) -> Array:
+    """Places that go up by one to half the period and down again."""
+    inside = steps % max(period, 1)
+    return np.asarray(np.minimum(inside, period - inside))
 
 
 def check_drift(name: str, found: Sequence[Drift], limits: Limits, floats: Mapping[str, str]) -> None:

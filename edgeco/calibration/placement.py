@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
+from math import prod
 
 from onnx import NodeProto
 
@@ -108,13 +109,39 @@ def _history_reason(graphs: Sequence[Graph], history: History, kept: set[str]) -
         return "as asked"
     if history.dtype != "float32":
         return f"it is {history.dtype}"
+    if prod(history.shape) < NARROW:
+        return f"narrow: an element is of {prod(history.shape)} numbers, of which nothing is saved"
     for graph in graphs:
         if history.write in _after(graph, reads):
             return "it is computed from itself, where every rounding would stay"
         readers = [node for name in reads for node, _ in graph.readers.get(name, [])]
         if readers and all(node.op_type in SUMS for node in readers):
             return "its window is summed up"
+        if _is_differenced(graph, history):
+            return "what changes in it from step to step is computed, of which its rounding would be a large part"
     return None
+
+
+def _is_differenced(graph: Graph, history: History) -> bool:
+    """Whether one of its elements is subtracted from another: what is left is small, the rounding of both is not."""
+    past = _given_on(graph, [read.name for read in history.reads])
+    source = history.write
+    while (maker := graph.maker.get(source)) is not None and maker.op_type in MOVES and len(moved(maker)) == 1:
+        source = maker.input[0]
+    elements = past | _given_on(graph, [source])
+    return any(
+        node.op_type == "Sub" and past.intersection(node.input) and elements.issuperset(node.input)
+        for node in graph.body.node
+    )
+
+
+def _given_on(graph: Graph, names: Sequence[str]) -> set[str]:
+    """Tensors that hold nothing but numbers of some others."""
+    found = set(names)
+    for node in graph.body.node:
+        if node.op_type in MOVES and found.issuperset(moved(node)):
+            found.update(node.output)
+    return found
 
 
 def _after(graph: Graph, names: Sequence[str]) -> set[str]:
@@ -215,8 +242,4 @@ def _place_residuals(graph: Graph, made: Placement, kept: set[str]) -> None:
 
 def held(graph: Graph, made: Placement) -> set[str]:
     """Tensors whose numbers lie on a grid: quantised ones, and what moves of those give."""
-    found = {key.name for key in made.tensors if key.graph == graph.number}
-    for node in graph.body.node:
-        if node.op_type in MOVES and all(name in found for name in moved(node)):
-            found.add(node.output[0])
-    return found
+    return _given_on(graph, [key.name for key in made.tensors if key.graph == graph.number])

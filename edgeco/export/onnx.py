@@ -83,6 +83,7 @@ def _graph(step: StepGraph, phase: Phase, frame: FrameInput | None, weights: dic
     for i in range(len(phase.answers)):
         if results[i].meta["val"].dtype in WHOLE:
             names[i] = writer.emit("Cast", names[i], to=TYPES[torch.float32])
+    writer.join_reshapes(names)
     outputs = _name_outputs(writer, names, wanted, results, batch)
     graph = helper.make_graph(writer.nodes, "step", inputs, outputs, list(writer.small.values()))
     model = helper.make_model(

@@ -82,3 +82,13 @@ class GraphWriter:
     def reshape(self, name: str, sizes: Sequence[int]) -> str:
         """Reshape to sizes of which one may be -1."""
         return self.emit("Reshape", name, self.ints(sizes))
+
+    def join_reshapes(self, results: Sequence[str]) -> None:
+        """Let a Reshape of a Reshape read what the first one reads; what nothing reads any more goes."""
+        made = {node.output[0]: node for node in self.nodes if node.op_type == "Reshape"}
+        for node in made.values():
+            node.input[0] = made[node.input[0]].input[0] if node.input[0] in made else node.input[0]
+        read = {name for node in self.nodes for name in node.input} | set(results)
+        self.nodes = [node for node in self.nodes if node.op_type != "Reshape" or node.output[0] in read]
+        used = {name for node in self.nodes for name in node.input}
+        self.small = {key: tensor for key, tensor in self.small.items() if tensor.name in used}

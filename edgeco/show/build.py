@@ -84,6 +84,8 @@ def report_tables(report: Mapping[str, Any]) -> list[Table]:
         "norms folded": report["folded_norms"],
         "depthwise convolutions widened": report.get("widened_depthwise", 0),
     }
+    if report.get("merged_graph_convolutions"):
+        values["graph convolutions merged"] = f"{report['merged_graph_convolutions']} sums"
     if report.get("weights"):
         values["weights"] = _weights(report["weights"])
     if report.get("pruning"):

@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from rich.console import Console
 from rich.table import Table
 
 from edgeco.command import need_build_side
-from edgeco.errors import SpecError
+from edgeco.errors import DataError, SpecError
 from edgeco.runtime.model import Model, load
 from edgeco.show.console import console, facts, plain, print_json, say, table
 
@@ -45,6 +45,7 @@ class EvalOptions:
     every: int | None = None
     engine: str = "auto"
     threads: int | None = None
+    precision: Literal["fp32", "fp16", "int8"] | None = None
     as_json: bool = False
 
 
@@ -73,7 +74,7 @@ def _bundle_alone(options: EvalOptions, progress: Callable[[int, int], None]) ->
     for name, value in given.items():
         if value is not None:
             raise SpecError(f"--{name} is for a network that is built, and {options.model} is a bundle; leave it out.")
-    model = load(options.model, engine=options.engine, threads=options.threads, say=say)
+    model = _loaded(options, options.model)
     data = _data(options, model)
     return evaluate_bundle(model, data, source=options.data.name, every=options.every, progress=progress)
 
@@ -85,17 +86,23 @@ def _both(options: EvalOptions, progress: Callable[[int, int], None]) -> EvalRep
     from edgeco.evaluation.clips import ClipNetwork
     from edgeco.spec import fields_from
 
+    if not options.data.exists():  # before the minutes that a build takes
+        raise DataError(f"{options.data}: no such file or folder; give recordings.")
     flags = {"model": options.model, "weights": options.weights, "labels": options.labels}
     fields = fields_from(options.config, flags, options.arguments)
     with tempfile.TemporaryDirectory(prefix="edgeco-") as folder:
         bundle = options.bundle or Path(folder) / "built.edgeco"
         if options.bundle is None:
             build(fields, bundle, lambda stage: say(f"building: {stage}"))
-        model = load(bundle, engine=options.engine, threads=options.threads, say=say)
+        model = _loaded(options, bundle)
         data = _data(options, model)
         spec, factory = resolve(fields)
         network = ClipNetwork(spec, factory, model.manifest)
         return evaluate_network(network, model, data, source=options.data.name, every=options.every, progress=progress)
+
+
+def _loaded(options: EvalOptions, bundle: str | Path) -> Model:
+    return load(bundle, engine=options.engine, threads=options.threads, precision=options.precision, say=say)
 
 
 def _data(options: EvalOptions, model: Model) -> Data:

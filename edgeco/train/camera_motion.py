@@ -31,11 +31,14 @@ import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from edgeco.command import stop_on_signal
+from edgeco.factory import load_weights
+from edgeco.files import check_target
 from edgeco.models.camera_motion import CLIP_SHAPE, LABELS, CameraMotion, normalise
-from edgeco.train.loop import Options, train
+from edgeco.train.checkpoint import checkpoint_beside
+from edgeco.train.loop import Options, Outcome, train
 from edgeco.train.objective import supervised
 from edgeco.train.progress import progress
 from edgeco.train.scenes import (
@@ -56,6 +59,7 @@ from edgeco.train.scenes import (
     visible,
 )
 from edgeco.train.schedule import Schedule
+from edgeco.train.script import one_sentence, write_trained
 
 STILL_SPEED = 0.0008
 SLOWEST = 0.005
@@ -317,6 +321,24 @@ def _alone() -> None:
     cv2.setNumThreads(1)
 
 
+def _trained(net: nn.Module, options: argparse.Namespace, checkpoint: Path) -> Outcome:
+    torch.set_num_threads(options.threads)
+    workers = ProcessPoolExecutor(1, get_context("spawn"), _alone)
+    with progress(options.steps) as report, stop_on_signal() as stop, workers as pool:
+        return train(
+            net,
+            partial(batch, seed=options.seed),
+            supervised(nn.CrossEntropyLoss(torch.tensor([options.rest] + [1.0] * (len(LABELS) - 1)))),
+            Schedule(options.steps, peak=options.peak, warmup=0.05),
+            Options(seed=options.seed),
+            checkpoint=checkpoint,
+            resume=options.resume,
+            report=report,
+            pool=pool,
+            stop=stop,
+        )
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Train the network and write its weights as float32 safetensors."""
     parser = argparse.ArgumentParser(prog="python -m edgeco.train.camera_motion", description=main.__doc__)
@@ -329,24 +351,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--resume", action="store_true", help="continue from the checkpoint beside --out")
     parser.add_argument("--threads", type=int, default=1, help="processor threads for the network")
     options = parser.parse_args(arguments)
-    torch.set_num_threads(options.threads)
-    net = fresh(options.seed)
-    if options.initial is not None:
-        net.load_state_dict(load_file(options.initial))
-    checkpoint = options.out.with_suffix(".checkpoint")
-    with progress(options.steps) as report, ProcessPoolExecutor(1, get_context("spawn"), _alone) as pool:
-        train(
-            net,
-            partial(batch, seed=options.seed),
-            supervised(nn.CrossEntropyLoss(torch.tensor([options.rest] + [1.0] * (len(LABELS) - 1)))),
-            Schedule(options.steps, peak=options.peak, warmup=0.05),
-            Options(seed=options.seed),
-            checkpoint=checkpoint,
-            resume=options.resume,
-            report=report,
-            pool=pool,
-        )
-    save_file(net.state_dict(), options.out)
+    with one_sentence(parser):
+        check_target(options.out)
+        checkpoint = checkpoint_beside(options.out, options.resume)
+        net = fresh(options.seed)
+        if options.initial is not None:
+            load_weights(net, str(options.initial))
+        outcome = _trained(net, options, checkpoint)
+        write_trained(net, outcome, options.out, checkpoint)
     counts = evaluate_synthetic(net.eval(), [options.seed + 1], per_class=25)[0]
     for label, row in zip(LABELS, counts, strict=True):
         print(f"{label:10} {row[LABELS.index(label)] / row.sum():.3f}")

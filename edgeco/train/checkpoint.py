@@ -23,6 +23,18 @@ def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
         torch.save(state, file)
 
 
+def checkpoint_beside(out: Path, resume: bool) -> Path:
+    """Where a training that writes ``out`` is kept until it is done; it is removed then.
+
+    Raises:
+        SpecError: a stopped training is kept there, and the new one does not go on from it.
+    """
+    path = out.with_name(out.name + ".checkpoint")
+    if path.exists() and not resume:
+        raise SpecError(f"{path} keeps a training that was stopped; go on with --resume, or remove it to start anew.")
+    return path
+
+
 def read_checkpoint(path: Path) -> dict[str, Any]:
     """The state that ``write_checkpoint`` wrote, on the processor.
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -14,9 +15,10 @@ from numpy.typing import NDArray
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from edgeco.command import stop_on_signal
+from edgeco.command import INTERRUPTED, one_line, stop_on_signal
 from edgeco.errors import EdgecoError, SpecError
-from edgeco.files import replace_file
+from edgeco.files import check_target, replace_file
+from edgeco.train.checkpoint import checkpoint_beside
 from edgeco.train.config import Recipe, add_flags, recipe_from
 from edgeco.train.data import Data
 from edgeco.train.loop import BatchFunction, Outcome, train
@@ -117,34 +119,56 @@ def main_of(task: Task, loss: Loss, arguments: Sequence[str] | None, about: str 
     parser.add_argument("--search", type=int, metavar="N", help="try N recipes of --config's search space")
     add_flags(parser, task.recipe)
     given = parser.parse_args(arguments)
-    try:
+    with one_sentence(parser):
         recipe, space = recipe_from(given, task.recipe)
+        for path in filter(None, (given.out, given.test)):
+            check_target(path)
+        if not (given.out or given.test or given.search):
+            raise SpecError("Nothing to do: give --out, --test or --search.")
         if given.test:
             write_test(task, given.data, recipe.seed, given.test)
         if given.search:
             for number, tried in enumerate(space.draw(recipe.seed, given.search)):
                 _, outcome = fit(task, loss, given.data, tried)
                 if outcome.ended == "stopped":
-                    break
+                    parser.exit(INTERRUPTED)
                 told = ", ".join(f"{name} {getattr(tried, name)}" for name in space.search)
                 print(f"{number + 1}: {outcome.best:.4f} of the validation part with {told}")
         elif given.out:
             _train_and_tell(task, loss, given.data, recipe, given.out, given.resume)
-        elif not given.test:
-            raise SpecError("Nothing to do: give --out, --test or --search.")
-    except EdgecoError as error:
-        parser.exit(error.exit_code, f"{parser.prog}: error: {error}\n")
 
 
 def _train_and_tell(task: Task, loss: Loss, data: Path, recipe: Recipe, out: Path, resume: bool) -> None:
-    net, outcome = fit(task, loss, data, recipe, out.with_suffix(".checkpoint"), resume)
-    if outcome.ended == "stopped":
-        print(f"stopped after {outcome.steps} steps; go on with --resume")
-        return
-    with replace_file(out) as file:
-        file.write(save({name: value.contiguous() for name, value in net.state_dict().items()}))
+    checkpoint = checkpoint_beside(out, resume)
+    net, outcome = fit(task, loss, data, recipe, checkpoint, resume)
+    write_trained(net, outcome, out, checkpoint)
     own, nearest = compared(task, data, recipe.seed, net)
     print(f"{out}: {own:.4f} of the test clips told rightly; 1-nearest-neighbour: {nearest:.4f}")
+
+
+@contextmanager
+def one_sentence(parser: argparse.ArgumentParser) -> Iterator[None]:
+    """End a script with one line and the error's exit code, or quietly with 130 after a second Ctrl-C."""
+    try:
+        yield
+    except EdgecoError as error:
+        parser.exit(error.exit_code, f"{parser.prog}: error: {one_line(str(error))}\n")
+    except KeyboardInterrupt:
+        parser.exit(INTERRUPTED, f"{parser.prog}: interrupted\n")
+
+
+def write_trained(net: nn.Module, outcome: Outcome, out: Path, checkpoint: Path) -> None:
+    """Write the weights of a training that came to its end; a stopped one keeps its checkpoint and exits with 130.
+
+    Raises:
+        WriteError: they cannot be written; the checkpoint is kept.
+    """
+    if outcome.ended == "stopped":
+        print(f"stopped after {outcome.steps} steps; go on with --resume")
+        raise SystemExit(INTERRUPTED)
+    with replace_file(out) as file:
+        file.write(save({name: value.contiguous() for name, value in net.state_dict().items()}))
+    checkpoint.unlink(missing_ok=True)
 
 
 def write_test(task: Task, data: Path, seed: int, path: Path) -> None:

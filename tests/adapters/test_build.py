@@ -80,7 +80,7 @@ def test_the_commands_from_recordings_to_a_running_bundle(folder: Path, tmp_path
     told = json.loads((tmp_path / "task.json").read_text())
     assert told["after"]["step"] >= 0.9 and told["labels"] == ["slow", "middle", "fast"]
     assert "<svg" in (tmp_path / "task.html").read_text()
-    assert not (tmp_path / "task.checkpoint").exists()
+    assert not (tmp_path / "task.safetensors.checkpoint").exists()
     build = ["build", model, "--weights", weights, "--pack", str(pack), "-o", str(bundle)]
     assert run.invoke(main, build).exit_code == 0
     model_ = edgeco.load(bundle)
@@ -113,7 +113,7 @@ def test_a_run_that_is_stopped_says_how_to_go_on(folder: Path, tmp_path: Path, m
     ]  # fmt: skip
     result = CliRunner().invoke(main, command)
     assert result.exit_code == 130 and "--resume" in result.output + (result.stderr or "")
-    assert (tmp_path / "t.checkpoint").exists() and not (tmp_path / "t.safetensors").exists()
+    assert (tmp_path / "t.safetensors.checkpoint").exists() and not (tmp_path / "t.safetensors").exists()
     monkeypatch.undo()
     assert CliRunner().invoke(main, [*command, "--resume"]).exit_code == 0
-    assert (tmp_path / "t.safetensors").exists() and not (tmp_path / "t.checkpoint").exists()
+    assert (tmp_path / "t.safetensors").exists() and not (tmp_path / "t.safetensors.checkpoint").exists()

@@ -211,6 +211,17 @@ def test_the_stream_of_a_comparison_comes_ten_times_over() -> None:
     np.testing.assert_array_equal(stream[:tenth], stream[tenth : 2 * tenth])
 
 
+@pytest.mark.parametrize("count", [1, 2, 7, 200])
+def test_the_stream_of_a_comparison_never_jumps(count: int) -> None:
+    """Also where there are few frames: one follows another only if it does in the recording, or the other way round."""
+    _, manifest, _ = calibrated(Greatest())
+    shape = (count, *manifest.inputs[0].shape)
+    stream = drift_stream(np.broadcast_to(np.arange(count).reshape(-1, *[1] * (len(shape) - 1)), shape), manifest)
+    places = stream.reshape(len(stream), -1)[:, 0]
+    assert np.abs(np.diff(places)).max() <= 1 and places.max() <= count - 1
+    assert len(set(places.tolist())) == min(count, places.max() + 1)
+
+
 def test_attention_keeps_keys_and_values_in_codes() -> None:
     torch.manual_seed(0)
     forms = forms_of(calibrated(Tokens()))

@@ -142,9 +142,10 @@ def test_blocks(build: Callable[[], nn.Module]) -> None:
 
 
 @pytest.mark.sampled(3)
+@pytest.mark.parametrize("rows", [1, 4])
 @pytest.mark.parametrize("build", BLOCKS.values(), ids=BLOCKS)
-def test_blocks_in_onnx_runtime(build: Callable[[], nn.Module]) -> None:
-    assert max(differences(made(build), (4, 12, 5, 6), steps=100, rows=3).values()) < 1e-5
+def test_blocks_in_onnx_runtime(build: Callable[[], nn.Module], rows: int) -> None:
+    assert max(differences(made(build), (4, 12, 5, 6), steps=100, rows=rows).values()) < 1e-5
 
 
 JOINTS = 5
@@ -222,9 +223,10 @@ def test_skeleton_networks(build: Callable[[], nn.Module]) -> None:
 
 
 @pytest.mark.sampled(2)
+@pytest.mark.parametrize("rows", [1, 4])
 @pytest.mark.parametrize("name", ["changed channels", "strided", "attended", "network*"])
-def test_skeleton_networks_in_onnx_runtime(name: str) -> None:
-    assert max(differences(made(SKELETONS[name]), (3, 28, JOINTS), steps=110, rows=4).values()) < 1e-5
+def test_skeleton_networks_in_onnx_runtime(name: str, rows: int) -> None:
+    assert max(differences(made(SKELETONS[name]), (3, 28, JOINTS), steps=110, rows=rows).values()) < 1e-5
 
 
 class Persons(nn.Module):

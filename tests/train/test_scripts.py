@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import torch
 from mat_bytes import mat_file
 from safetensors.torch import load_file
 
+from edgeco.errors import SpecError
 from edgeco.train import fingertip_gesture, hand_digit_motion, watch_activity
 from edgeco.train.config import Recipe
 from edgeco.train.data import read_data
@@ -55,6 +57,13 @@ def digits(tmp_path: Path) -> Path:
     return path
 
 
+def ended(script: Any, arguments: list[str]) -> object:
+    """What a script exits with."""
+    with pytest.raises(SystemExit) as found:
+        script.main(arguments)
+    return found.value.code
+
+
 SCRIPTS: list[tuple[Any, str, str]] = [
     (fingertip_gesture, "tracks", "batch = 8"),
     (watch_activity, "watch", "batch = 8"),
@@ -81,8 +90,20 @@ def test_a_script_trains_and_goes_on_where_it_ended(
     script.main([*common, "--out", str(out), "--test", str(test)])
     assert "of the test clips told rightly; 1-nearest-neighbour: " in capsys.readouterr().out
     first = load_file(out)
-    script.main([*common, "--out", str(out), "--resume"])
-    assert all(torch.equal(value, first[name]) for name, value in load_file(out).items())
+    kept = tmp_path / "again.safetensors.checkpoint"
+    again = [*common, "--out", str(kept.with_suffix(""))]
+    asked = iter([False] * 2)
+    with monkeypatch.context() as patched:
+        patched.setattr("edgeco.train.script.stop_on_signal", lambda: nullcontext(lambda: next(asked, True)))
+        assert ended(script, again) == 130
+    assert kept.exists() and not kept.with_suffix("").exists()
+    assert "go on with --resume" in capsys.readouterr().out
+    before = kept.read_bytes()
+    assert ended(script, again) == SpecError.exit_code and kept.read_bytes() == before
+    assert "--resume, or remove it" in capsys.readouterr().err
+    script.main([*again, "--resume"])
+    assert not kept.exists()
+    assert all(torch.equal(value, first[name]) for name, value in load_file(kept.with_suffix("")).items())
     held_out = read_data(test)
     assert held_out[0].fps and len(set(held_out.counts.values())) <= 4
     script.main([*common, "--search", "2"])
