@@ -177,6 +177,9 @@ def test_without_tensorrt(bundles: dict[str, str]) -> None:
     with pytest.raises(EngineError, match="TensorRT is not installed"):
         edgeco.load(bundles["sensors"], engine="tensorrt")
     assert "not TensorRT: TensorRT is not installed" in edgeco.load(bundles["sensors"]).why
+    with pytest.raises(EngineError, match=r"\(fp32, trt-fp16, trt-fp32: TensorRT is not installed") as caught:
+        verify(bundles["sensors"], engine="tensorrt")
+    assert str(caught.value).count("JetPack") == 1  # the same reason is said once
 
 
 def test_a_broken_tensorrt_is_told(bundles: dict[str, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
