@@ -23,7 +23,7 @@ from edgeco.building import build
 from edgeco.bundle import open_bundle
 from edgeco.cli import main
 from edgeco.engines.tensorrt import plans
-from edgeco.errors import EngineError
+from edgeco.errors import EngineError, SpecError
 from edgeco.runtime.verify import verify
 
 FILE = Path(__file__).resolve().parents[1] / "helpers" / "quant_nets.py"
@@ -185,6 +185,29 @@ def test_a_refusal_in_the_child_is_one_too(
         model = edgeco.load(bundles["Mobile"], engine="tensorrt", precision="int8")
         assert model.variant == "trt-int8-float-states"
         assert list(tmp_path.glob("plans/*.verdict.json"))
+
+
+def test_a_device_has_the_forms_of_its_typings_alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("edgeco.engines.tensorrt.plans.compile_in_child", compile_here)
+    clip = list(Mobile.clip)
+    cases = np.random.default_rng(0).standard_normal((2, 40, clip[0], *clip[2:])).astype(np.float32)
+    np.savez(tmp_path / "cases.npz", x=cases, y=np.zeros(2, np.int64))
+    fields = {
+        "model": f"{FILE}:Mobile",
+        "clip": clip,
+        "precision": ["int8"],
+        "calibrate": [str(tmp_path / "cases.npz")],
+    }
+    build({**fields, "device": "jetson-thor"}, tmp_path / "thor.edgeco")
+    variants = set(open_bundle(tmp_path / "thor.edgeco").manifest.variants)
+    assert variants == {"fp32", "trt-fp32", "trt-fp16", "trt-int8-typed", "trt-int8-typed-float-states"}
+    with installed(monkeypatch, tmp_path / "cache", "11.4.0.106"):
+        assert edgeco.load(tmp_path / "thor.edgeco", precision="int8").variant == "trt-int8-typed"
+    said = r"no variant trt-int8 for TensorRT 10\.3\.0; build it again"
+    with installed(monkeypatch, tmp_path / "cache", "10.3.0"), pytest.raises(EngineError, match=said):
+        edgeco.load(tmp_path / "thor.edgeco", engine="tensorrt", precision="int8")
+    with pytest.raises(SpecError, match=r"Nothing can be built for Jetson Xavier NX: its last JetPack is 5\.1"):
+        build({**fields, "device": "jetson-xavier-nx"}, tmp_path / "xavier.edgeco")
 
 
 def test_each_form_has_plans_of_its_own(bundles: dict[str, str], one: Fake, tmp_path: Path) -> None:
