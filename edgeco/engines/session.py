@@ -22,6 +22,10 @@ MOST_ROUNDS = 128
 is a run of its own for each, which on a GPU is a recording of some hundred kilobytes."""
 
 
+FLOATS = {"float16", "float32"}
+"""An engine may keep in FP16 what another of the same variant keeps in FP32."""
+
+
 class Session:
     """The state of ``rows`` streams that step together, over one engine.
 
@@ -144,8 +148,7 @@ class Session:
             EngineError: an array is missing or does not fit; nothing has been changed.
         """
         check_past(self.storages, past, self.rows)
-        for storage in self.storages:
-            storage.load(past[storage.history.name], steps)
+        load_past(self.storages, past, steps)
         self.steps = steps
 
     def _plan_rounds(self) -> None:
@@ -182,11 +185,21 @@ class Session:
 
 
 def check_past(storages: Iterable[Storage], past: Mapping[str, np.ndarray[Any, Any]], rows: int) -> None:
-    """Raises EngineError unless ``past`` has every history of so many rows."""
+    """Raises EngineError unless ``past`` has every history of so many rows; floats may be of either width."""
     for storage in storages:
         history = storage.history
         shape = (history.depth, rows * history.rows_per_stream, *history.shape)
         array = past.get(history.name)
-        if array is None or array.shape != shape or array.dtype != np.dtype(history.dtype):
+        wanted = np.dtype(history.dtype)
+        fits = array is not None and (array.dtype == wanted or {array.dtype.name, wanted.name} == FLOATS)
+        if array is None or array.shape != shape or not fits:
             given = "nothing" if array is None else f"{array.dtype}{array.shape}"
             raise EngineError(f"the past of {history.name!r} is {history.dtype}{shape}; given was {given}")
+
+
+def load_past(storages: Iterable[Storage], past: Mapping[str, np.ndarray[Any, Any]], steps: int) -> None:
+    """Take over a past that was checked, in the types in which it is kept here."""
+    for storage in storages:
+        with np.errstate(over="ignore"):  # a border of minus infinity
+            array = past[storage.history.name].astype(storage.history.dtype, copy=False)
+        storage.load(array, steps)

@@ -92,6 +92,34 @@ def test_every_version_and_package_computes_the_codes_of_its_form(
     assert fake.gpu.live == {}
 
 
+@pytest.mark.parametrize("ends", ["int8", "float"])
+@pytest.mark.parametrize("name", ["Mobile", "Greatest"])
+def test_rows_that_pause_and_pasts_that_move(
+    bundles: dict[str, str], one: Fake, monkeypatch: pytest.MonkeyPatch, name: str, ends: str
+) -> None:
+    """Held rows are held in codes; a stream's past goes on in ONNX Runtime and comes back."""
+    if ends == "float":
+        monkeypatch.setenv("EDGECO_FAKE_INT8_ENDS", "no")
+    model = edgeco.load(bundles[name], engine="tensorrt", precision="int8")
+    own = edgeco.load(bundles[name], engine="onnxruntime", variant=model.variant)
+    rng, shape = np.random.default_rng(0), model.manifest.inputs[0].shape
+    with model.streams(3) as streams:
+        alone = {streams.join(): own.stream() for _ in range(3)}
+        for tick in range(90):
+            ready = [row for row in streams.ready if tick % 4 or row != 1]  # row 1 sits every fourth tick out
+            frames = {row: rng.standard_normal(shape).astype(np.float32) for row in ready}
+            for row, given in streams.tick(frames).items():
+                right = alone[row].step(frames[row])
+                assert given.valid == right.valid
+                if right.valid:
+                    scale = float(np.abs(right.outputs["output"]).max())
+                    np.testing.assert_allclose(given.outputs["output"], right.outputs["output"], atol=0.01 * scale)
+            if tick == 60:
+                alone[0].restore(streams.snapshot(0))
+                streams.restore(2, alone[2].snapshot())
+    assert one.gpu.live == {}
+
+
 def test_both_ways_to_float_states_keep_the_same_in_fp16(
     bundles: dict[str, str], monkeypatch: pytest.MonkeyPatch, one: Fake
 ) -> None:

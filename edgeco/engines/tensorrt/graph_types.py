@@ -15,6 +15,9 @@ _WHOLE = {"ArgMax", "ArgMin", "Shape", "Size", "NonZero"}
 _TYPED_BY = {"DequantizeLinear": 1, "Where": 1}
 """By operator the input whose type its result has; elsewhere the first that is a float."""
 
+_UNTOLD = {"Cast", "QuantizeLinear", "DequantizeLinear"}
+"""Operators that only turn one type into another: what reads them is told."""
+
 MADE = "_made"
 """What a typed form adds to the name of an output that is computed in another type than it is given in."""
 
@@ -48,7 +51,7 @@ def full_results(onnx: bytes) -> frozenset[str]:
     for node in nodes:
         made = _type_of(node, types)
         types.update(dict.fromkeys(node.outputs, made))
-        if made == FLOAT and node.kind != "Cast":
+        if made == FLOAT and node.kind not in _UNTOLD:
             full.update(node.outputs)
     return frozenset(full | {name.removesuffix(MADE) for name in full})
 
