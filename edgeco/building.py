@@ -130,10 +130,13 @@ def resolve(fields: dict[str, Any]) -> tuple[BuildSpec, Any]:
 
 
 def _for_device(fields: dict[str, Any]) -> dict[str, Any]:
-    """The fields with those that follow from the device, a TensorRT one; what it cannot do is refused first."""
+    """The fields with those that follow from the device; what it cannot do is refused first."""
     asked = fields.get("precision", ())
     target = target_of(find_profile(str(fields["device"])), [asked] if isinstance(asked, str) else asked)
-    implied = {"precision": [v for v in get_args(Variant) if v in ("fp32", target.precision)], "tensorrt": True}
+    implied = {
+        "precision": [v for v in get_args(Variant) if v in ("fp32", target.precision)],
+        "tensorrt": target.tensorrt is not None,
+    }
     return {**implied, **fields, "device": target.device}
 
 

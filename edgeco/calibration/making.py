@@ -67,7 +67,8 @@ def make_forms(
         CheckFailed: a form drifts further from FP32 than it may, or the budget cannot be kept.
     """
     manifest = bundle.manifest
-    golden = bundle.golden()[0][manifest.inputs[0].name][: manifest.golden.frames]
+    shown = bundle.golden()[0][manifest.inputs[0].name]
+    golden = shown[: manifest.golden.frames]
     forms: list[Form] = []
     if "fp16" in wanted.precision:
         say("writing the forms for TensorRT")
@@ -86,7 +87,9 @@ def make_forms(
     frames = frames_to_compare(manifest, recordings, golden)
     kept, told = _chosen(bundle, exported, ranges, frames, targets[0], wanted, say)
     keep = (*wanted.keep_float, *kept)
-    forms += quantised_forms(exported, manifest, ranges, frames, targets=targets, keep_float=keep, say=say)
+    forms += quantised_forms(
+        exported, manifest, ranges, frames, targets=targets, keep_float=keep, golden=shown, say=say
+    )
     return Made(tuple(forms), kept, told)
 
 

@@ -166,7 +166,7 @@ def float_reason(graph: Graph, node: NodeProto, kind: Kind, kept: Collection[str
 
 
 def _convolution_reason(graph: Graph, node: NodeProto, shape: tuple[int, ...], kind: Kind) -> str | None:
-    groups = attribute(node, "group", 1)
+    groups, transposed = attribute(node, "group", 1), node.op_type == "ConvTranspose"
     positions = 1
     for size in graph.shapes[node.output[0]][2:]:
         positions *= size
@@ -175,8 +175,10 @@ def _convolution_reason(graph: Graph, node: NodeProto, shape: tuple[int, ...], k
         area *= size
     if positions == 1 and area == 1:
         return "a single position: a gate or a head, of which little is saved"
-    if kind == "cpu" and node.op_type == "ConvTranspose":
+    if kind == "cpu" and transposed:
         return "ONNX Runtime has no INT8 kernel for it"
+    if groups > 1 and transposed:
+        return "transposed in groups: its weights have one scale for several channels"
     if groups > 1:
         depthwise = shape[1] == 1 and groups == shape[0]
         if kind == "cpu":
@@ -184,7 +186,8 @@ def _convolution_reason(graph: Graph, node: NodeProto, shape: tuple[int, ...], k
         return None if depthwise and shape[0] % 8 == 0 and max(shape[2:]) >= 3 else "grouped, and not by whole blocks"
     inputs = shape[1] if kind == "trt" else shape[1] * area  # a processor gathers the window before it multiplies
     if shape[0] < NARROW or (inputs < (NARROW if kind == "trt" else 4 * NARROW) and shape[1] < NARROW):
-        return f"narrow: {shape[1]} channels to {shape[0]}"
+        given, made = (shape[0], shape[1]) if transposed else (shape[1], shape[0])
+        return f"narrow: {given} channels to {made}"
     return None
 
 

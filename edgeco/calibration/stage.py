@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from time import monotonic
 
+import numpy as np
+
 from edgeco.bundle.manifest import Manifest
 from edgeco.bundle.ranges import Ranges
 from edgeco.calibration.calibrating import Plan, Watch, find_ranges, recordings_of
@@ -87,7 +89,10 @@ def precision_stage(
         keep = spec.keep_float
         if spec.float_budget is not None:
             keep += _chosen(exported, manifest, ranges, stream, spec.float_budget, say)
-        forms += quantised_forms(exported, manifest, ranges, stream, targets=targets, keep_float=keep, say=say)
+        golden = frames[np.arange(manifest.timeline.valid_from + spec.golden) % len(frames)]
+        forms += quantised_forms(
+            exported, manifest, ranges, stream, targets=targets, keep_float=keep, golden=golden, say=say
+        )
     return ranges, forms
 
 

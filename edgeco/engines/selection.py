@@ -50,6 +50,8 @@ def open_bundle_engine(
     variant: str | None = None,
     options: Options | None = None,
     say: Say | None = None,
+    rows: int = 1,
+    again: bool = False,
 ) -> Opened:
     """Open an engine for a bundle.
 
@@ -60,6 +62,8 @@ def open_bundle_engine(
         variant: numeric form; None for the best for the engine: on a processor that which the bundle prefers.
         options: of a compilation by TensorRT.
         say: called with what takes long.
+        rows: for how many streams to compile where only that tells which form TensorRT takes.
+        again: find that out anew, whatever is remembered of it.
 
     Raises:
         EngineError: the engine is missing or refuses the graph.
@@ -69,11 +73,11 @@ def open_bundle_engine(
         known = ", ".join(sorted(bundle.manifest.variants))
         raise SpecError(f"{bundle.manifest.name} has no variant {variant!r}; it has {known}")
     if engine == "tensorrt":
-        return _tensorrt(bundle, variant, options or Options(), say, "as asked")
+        return _tensorrt(bundle, variant, options or Options(), say, "as asked", rows, again)
     passed = None
     if engine == "auto":
         try:
-            return _tensorrt(bundle, variant, options or Options(), say, "the fastest here")
+            return _tensorrt(bundle, variant, options or Options(), say, "the fastest here", rows, again)
         except EngineError as error:
             passed = str(error)
     precision = options.precision if options is not None else None
@@ -142,7 +146,9 @@ def _by_preference(preference: Preference, machine: str) -> tuple[str, str]:
     )
 
 
-def _tensorrt(bundle: Bundle, variant: str | None, options: Options, say: Say | None, because: str) -> Opened:
+def _tensorrt(
+    bundle: Bundle, variant: str | None, options: Options, say: Say | None, because: str, rows: int, again: bool
+) -> Opened:
     from edgeco.devices.detect import profile_of_gpu
     from edgeco.engines.cuda import open_cuda
     from edgeco.engines.tensorrt.api import find_tensorrt
@@ -156,7 +162,7 @@ def _tensorrt(bundle: Bundle, variant: str | None, options: Options, say: Say | 
     manifest = bundle.manifest
 
     def graphs(name: str) -> list[GraphIo]:
-        return [read_io(graph) for graph in bundle.phases(name) if graph is not None]
+        return [read_io(graph, full=True) for graph in bundle.phases(name) if graph is not None]
 
     recipe = choose_recipe(api, manifest, graphs, options.precision, variant)
     cuda = open_cuda()  # before anything of TensorRT is made, which without a GPU can end the process
@@ -165,15 +171,15 @@ def _tensorrt(bundle: Bundle, variant: str | None, options: Options, say: Say | 
 
     def opened(chosen: Recipe) -> TensorRtEngine:
         graphs = bundle.phases(chosen.variant)
-        return TensorRtEngine(graphs, plans, chosen.precision, chosen.strong, chosen.half, options)
+        return TensorRtEngine(graphs, plans, chosen.precision, chosen.strong, chosen.half, options, full=chosen.full)
 
     engine = opened(recipe)
-    other = float_states(recipe, manifest)
+    # Not every version takes INT8 at the ends of a network. A variant that was asked for by name is not exchanged.
+    other = float_states(recipe, manifest) if variant is None else None
     if other is not None:
-        try:
-            engine.compile(1)  # not every version takes INT8 at the ends of a network: only trying tells
-        except EngineError as error:
-            recipe = replace(other, because=f"{other.because}, for INT8 states are refused: {error}")
+        refused = engine.refusal(rows, again)
+        if refused is not None:
+            recipe = replace(other, because=f"{other.because}, for INT8 states are refused: {refused}")
             engine = opened(recipe)
     why = (
         f"tensorrt {api.text} ({because}) on {cuda.device.name} through {cuda.name}, variant {recipe.variant} "
