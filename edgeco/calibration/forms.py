@@ -26,9 +26,9 @@ from edgeco.calibration.drift import Drift, Limits, check_drift, drift_stream, d
 from edgeco.calibration.equalise import equalise
 from edgeco.calibration.grid import Kind
 from edgeco.calibration.half_range import half_range
-from edgeco.calibration.insertion import Quantised, quantise
-from edgeco.calibration.network import Graph, folded_weights
-from edgeco.calibration.placement import Placement, place
+from edgeco.calibration.insertion import quantise
+from edgeco.calibration.network import Graph, Key, folded_weights
+from edgeco.calibration.placement import Placement, label, layers_of, place
 from edgeco.calibration.speed import step_milliseconds
 from edgeco.errors import CalibrationError
 from edgeco.export.check import rollout
@@ -208,7 +208,7 @@ def quantised_form(
         shifts = bias_shifts(source, graphs, prepared.manifest, placement, kind, prepared.sample)
     made = quantise(source, graphs, prepared.manifest, placement, prepared.ranges, kind, shifts)
     name = NAMES[target] + ("" if histories else FLOAT_STATES)
-    told = _told(placement, made, prepared)
+    told = _told(graphs, placement, prepared)
     form = Form(name, made.exported, 0.0, LEAST_TOLERANCE, False, made.histories, told)
     if target != "trt-strong":
         return form, made.exported
@@ -241,9 +241,17 @@ def _rounded(graph: bytes, exact: frozenset[str]) -> bytes:
     return rounded_graph(graph, exact | {node.output[0] for node in nodes if node.op_type == "DequantizeLinear"})
 
 
-def _told(placement: Placement, made: Quantised, prepared: Prepared) -> dict[str, Any]:
+def _told(graphs: Sequence[Graph], placement: Placement, prepared: Prepared) -> dict[str, Any]:
+    """What the build report says of a form: by name what computes and is stored in INT8, and why the rest is not."""
+    quantised = {
+        label(graph, node): None
+        for graph in graphs
+        for node in layers_of(graph)
+        if Key(graph.number, node.output[0]) in placement.layers
+    }
     return {
         "layers": len(placement.layers),
+        "quantised": list(quantised),
         "histories": sorted(placement.histories),
         "floats": dict(placement.floats),
         "equalised": list(prepared.equalised),

@@ -9,6 +9,7 @@ from edgeco.bundle import Bundle
 from edgeco.bundle.ranges import Ranges
 from edgeco.calibration.drift import drift_stream
 from edgeco.calibration.forms import Target, prepare, quantised_forms
+from edgeco.calibration.half_drift import with_half_drift
 from edgeco.calibration.half_range import blocked
 from edgeco.calibration.recordings import Array, Recording
 from edgeco.calibration.sensitivity import Sensitivity, sensitivities, within_budget
@@ -73,6 +74,7 @@ def make_forms(
         say("writing the forms for TensorRT")
         tolerance = manifest.variants["fp32"].tolerance
         forms += tensorrt_forms(exported, manifest, golden, tolerance, blocked(ranges))
+        forms = with_half_drift(forms, exported, manifest, frames_to_compare(manifest, recordings, golden))
     targets = targets_in(bundle)
     if "int8" in wanted.precision:
         targets = targets_for(None, tensorrt=bool(forms) or any(name.startswith("trt") for name in manifest.variants))

@@ -72,7 +72,7 @@ def place(
         _place_histories(graphs, manifest, made, kept)
     for graph in graphs:
         for node in layers_of(graph):
-            reason = _reason(graph, node, kind, kept)
+            reason = float_reason(graph, node, kind, kept)
             if reason is not None:
                 made.floats[label(graph, node)] = reason
                 continue
@@ -152,9 +152,9 @@ def _after(graph: Graph, names: Sequence[str]) -> set[str]:
     return reached
 
 
-def _reason(graph: Graph, node: NodeProto, kind: Kind, kept: set[str]) -> str | None:
-    """Why a layer stays in float; None if it need not."""
-    if kept & {label(graph, node), node.output[0], node.name, node.input[0]}:
+def float_reason(graph: Graph, node: NodeProto, kind: Kind, kept: Collection[str] = ()) -> str | None:
+    """Why a layer stays in float, where ``kept`` names what was asked to; None if it need not."""
+    if set(kept) & {label(graph, node), node.output[0], node.name, node.input[0]}:
         return "as asked"
     if _is_head(graph, node):
         return "head: an answer is computed from it directly"

@@ -13,6 +13,7 @@ from edgeco.calibration.calibrating import Plan, Watch, find_ranges, recordings_
 from edgeco.calibration.channels import some
 from edgeco.calibration.drift import SHORTEST
 from edgeco.calibration.forms import prepare, quantised_forms
+from edgeco.calibration.half_drift import with_half_drift
 from edgeco.calibration.half_range import blocked
 from edgeco.calibration.recordings import Array
 from edgeco.calibration.rollout import Progress
@@ -78,6 +79,9 @@ def precision_stage(
         say("writing the forms for TensorRT")
         beyond = frozenset[str]() if ranges is None else blocked(ranges)
         forms += tensorrt_forms(exported, manifest, frames, tolerance, beyond)
+        if plan is not None:
+            stream = frames_to_compare(manifest, recordings_of(manifest, plan), frames)
+            forms = with_half_drift(forms, exported, manifest, stream)
     if plan is not None and ranges is not None and "int8" in spec.precision:
         typings = None if spec.device is None else target_of(find_profile(spec.device)).typings
         targets = targets_for(typings, tensorrt=bool(forms))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import msgspec
 
 from edgeco.bundle import Bundle
-from edgeco.bundle.manifest import Manifest
+from edgeco.bundle.manifest import Manifest, Preference
 from edgeco.devices.profile import Profile
 from edgeco.engines import NAMES, open_engine
 from edgeco.engines.protocol import Engine
@@ -16,11 +17,14 @@ from edgeco.engines.tensorrt.order import Options
 from edgeco.errors import EngineError, SpecError
 
 EXACT = "fp32"
-"""The variant every bundle holds, and the one the processor runs unless told: halves and quarters are not faster there
-on every machine, and only the exact one needs no gate."""
+"""The variant every bundle holds, and the one the processor runs unless told or the bundle prefers another: halves and
+quarters are not faster there on every machine, and only the exact one needs no gate."""
 
 INT8 = "int8"
 """The variant of INT8 for processors."""
+
+MARGIN = 0.95
+"""Of FP32's time another variant must take at most to be preferred: less is the noise of timings, and FP32 is exact."""
 
 SMALL = 20_000_000
 """Multiply-accumulates of a step below which a second thread costs more than it saves. Measured on 2 cores: 43 against
@@ -55,7 +59,7 @@ def open_bundle_engine(
         bundle: the network.
         engine: one of ``NAMES``; "auto" takes TensorRT where it, a GPU and a graph for it are there, else ONNX Runtime.
         threads: processor threads; None for the physical cores this process may use, or one if a step is small.
-        variant: numeric form; None for the best for the engine.
+        variant: numeric form; None for the best for the engine: on a processor that which the bundle prefers.
         options: of a compilation by TensorRT.
         say: called with what takes long.
         rows: for how many streams to compile where only that tells which form TensorRT takes.
@@ -94,7 +98,7 @@ def _by_precision(bundle: Bundle, precision: str | None) -> str | None:
 
 def _onnxruntime(bundle: Bundle, engine: str, threads: int | None, variant: str | None, passed: str | None) -> Opened:
     manifest = bundle.manifest
-    chosen, because = _variant(manifest, variant)
+    chosen, because = _variant(manifest, variant, engine)
     counted = "as asked" if threads is not None else "the physical cores it may use"
     if threads is None and manifest.costs.step_macs < SMALL:
         threads, counted = 1, "a step is too small to share"
@@ -110,12 +114,28 @@ def _onnxruntime(bundle: Bundle, engine: str, threads: int | None, variant: str 
     return Opened(compiled, chosen, why)
 
 
-def _variant(manifest: Manifest, asked: str | None) -> tuple[str, str]:
+def _variant(manifest: Manifest, asked: str | None, engine: str) -> tuple[str, str]:
+    """The variant that ONNX Runtime is to run, and one clause on why."""
     if asked is not None:
         return asked, "as asked"
-    if EXACT in manifest.variants:
+    if EXACT not in manifest.variants:
+        return sorted(manifest.variants)[0], f"the bundle has no {EXACT}"
+    preference = manifest.preferred.get("cpu")
+    if preference is None or engine not in ("auto", "onnxruntime"):
         return EXACT, "exact; lesser precisions are run only if asked for"
-    return sorted(manifest.variants)[0], f"the bundle has no {EXACT}"
+    return _by_preference(preference, platform.machine())
+
+
+def _by_preference(preference: Preference, machine: str) -> tuple[str, str]:
+    """What a bundle prefers on processors, where it was timed on one of this architecture."""
+    other = next((name for name in preference.milliseconds if name != EXACT), EXACT)
+    if preference.machine != machine:
+        return EXACT, f"exact; {other} was timed on {preference.machine} alone, and this is {machine}"
+    own, exact = preference.milliseconds[other], preference.milliseconds.get(EXACT, 0.0)
+    timed = f"{own:.3g} ms a step, {EXACT} {exact:.3g} when they were timed"
+    if preference.variant == EXACT:
+        return EXACT, f"exact, and {other} is not faster: {timed}"
+    return preference.variant, f"the faster one, within its limits of drift: {timed}; --precision {EXACT} is exact"
 
 
 def _tensorrt(

@@ -99,7 +99,8 @@ def bench(
         engine: name of an engine, or "auto".
         threads: processor threads; None as for ``load``.
         variant: numeric form; None for the best for the engine.
-        precision: of TensorRT; None for FP16 where the bundle has it.
+        precision: of the numbers inside; None for what the bundle prefers on a processor, the faster of FP32 and INT8
+            when they were timed, and for FP16 of TensorRT where the bundle has it.
         rows: streams in lock-step.
         steps: steps that are timed, after ``warm_up`` that are not.
         warm_up: steps before, enough to fill caches and to reach the processor's steady clock.
