@@ -4,7 +4,9 @@ Runs from a checkout wherever there are a GPU, TensorRT and one of the CUDA pack
 two parts. The first needs torch and onnx and no GPU: bundles with golden answers, and the graphs that they are compared
 with (``--prepare`` does this part alone). The second needs the GPU and edgeco's run side alone, and takes what the
 first left in ``--bundles``. Where torch has the GPU too, other ways to run the same networks are measured beside.
-What fails is a line of the table, and keeps nothing else from being measured; the JSON is written after every form.
+What fails is a line of the table, and keeps nothing else from being measured: every form has a process of its own, and
+so have a network's peers, for after some errors a process gets nothing more from its GPU. The JSON is written after
+every form.
 See README.md beside this file.
 """
 
@@ -12,7 +14,10 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import json
 import platform
+import signal
+import subprocess
 import sys
 import traceback
 from collections.abc import Callable
@@ -35,46 +40,47 @@ from edgeco.errors import EdgecoError, EngineError
 from edgeco.runtime.model import load_bundle
 
 ROWS = (1, 2, 4, 8, 16, 32, 64)
+PEERS = "peers"
+"""The part of a network that is not edgeco's: other ways to run it."""
 
 
 class Proof:
-    """One run: what is measured and how, and where the results go as they come.
+    """What is measured and how in one process, and where the results go as they come.
 
     Args:
         options: the command line.
-        report: filled, and written after every form.
+        report: filled, and written after every measurement.
     """
 
     def __init__(self, options: argparse.Namespace, report: dict[str, Any]) -> None:
         self.folder, self.out, self.report = options.bundles, options.out, report
         self.rows = (1, *(number for number in options.rows if number != 1))
         self.tactics = tuple(options.tactic) if options.tactic else None
-        self.precisions: list[Precision] = options.precision
 
-    def network(self, name: str) -> None:
-        """Everything about one network that needs no torch."""
+    def network(self, name: str, part: str) -> None:
+        """One precision of a network, or its peers."""
         facts: dict[str, Any] = {"network": name, "failed": {}}
         self.report["networks"].append(facts)
+        say(f"{name}, {part}")
         try:
-            bundle = open_bundle(bundle_path(self.folder, name))
-        except EdgecoError as error:
-            facts["failed"]["bundle"] = str(error)
-            return self.written()
-        facts["state_bytes"] = bundle.manifest.costs.state_bytes
-        for precision in self.precisions:
-            say(f"{name}, {precision}")
-            try:
-                self.form(facts, bundle, precision)
-            except Exception as error:
-                facts["failed"][precision] = self.reason(error)
-            self.written()
+            if part == PEERS:
+                from gpu_peers import peers_of
+
+                facts["peers"] = {"times": {}, "missing": {}}
+                peers_of(name, facts["peers"], self.written, self.tactics)
+            else:
+                self.form(facts, open_bundle(bundle_path(self.folder, name)), part)  # type: ignore[arg-type]
+        except Exception as error:
+            facts["failed"][part] = self.reason(error)
+        self.written()
 
     def form(self, facts: dict[str, Any], bundle: Bundle, precision: Precision) -> None:
         """One precision of a network: first whether its answers are right, then what it takes."""
         options = Options(precision=precision, tactics=self.tactics)
         model = load_bundle(bundle, engine="tensorrt", options=options, say=say)
         found: dict[str, Any] = {"why": model.why, "check": check(model), "missing": {}, "rows": []}
-        facts[precision] = found
+        facts["state_bytes"], facts[precision] = bundle.manifest.costs.state_bytes, found
+        self.written()
         for number in self.rows:
             if not self.measured(
                 found, f"{number} streams", lambda n=number: found["rows"].append(time_steps(model, n))
@@ -101,18 +107,9 @@ class Proof:
         except Exception as error:
             found["missing"][what] = self.reason(error)
             return False
+        finally:
+            self.written()
         return True
-
-    def peers(self, facts: dict[str, Any]) -> None:
-        """Other ways to run a network."""
-        say(f"{facts['network']}, peers")
-        try:
-            from gpu_peers import peers_of
-
-            facts["peers"] = peers_of(facts["network"], self.tactics)
-        except Exception as error:
-            facts["peers"] = {"times": {}, "missing": {"all": self.reason(error)}}
-        self.written()
 
     def written(self) -> None:
         """Keep what there is: a machine may be taken away before the end."""
@@ -126,6 +123,25 @@ class Proof:
         text = " ".join(f"{type(error).__name__}: {error}".split())[:300]
         say(text)
         return text
+
+
+def apart(facts: dict[str, Any], part: str, options: argparse.Namespace) -> None:
+    """Measure a part of a network in a process of its own, and take what it left, however it ended."""
+    path = options.out.with_name(f"{options.out.stem}.{facts['network']}.{part}.json")
+    path.unlink(missing_ok=True)
+    command = [sys.executable, __file__, "--part", part, "--networks", facts["network"], "--out", path]
+    command += ["--bundles", options.bundles, "--rows", *map(str, options.rows)]
+    command += [word for name in options.tactic or () for word in ("--tactic", name)]
+    ran = subprocess.run(list(map(str, command)), check=False)
+    left = json.loads(path.read_bytes())["networks"] if path.exists() else []
+    path.unlink(missing_ok=True)
+    found = left[0] if left else {"failed": {}}
+    failed = {**facts["failed"], **found["failed"]}
+    if ran.returncode:
+        killed = ran.returncode < 0
+        end = signal.Signals(-ran.returncode).name if killed else f"code {ran.returncode}, see above"
+        failed.setdefault(part, f"its process ended with {end}")
+    facts.update({**found, "failed": failed})
 
 
 def peers_here() -> str | None:
@@ -145,6 +161,7 @@ def options_of(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
     parser.add_argument("--precision", nargs="+", choices=PRECISIONS, default=list(PRECISIONS))
     parser.add_argument("--rows", nargs="+", type=int, default=list(ROWS), help="streams in lock-step, 1 first")
+    parser.add_argument("--part", choices=(*PRECISIONS, PEERS), help=argparse.SUPPRESS)
     parser.add_argument("--no-peers", action="store_true", help="time edgeco alone")
     parser.add_argument(
         "--tactic", action="append", metavar="NAME",
@@ -159,6 +176,10 @@ def main(arguments: list[str] | None = None) -> int:
     """Both parts, or what was asked for."""
     options = options_of(arguments)
     try:
+        if options.part is not None:
+            proof = Proof(options, {"empty kernel us": None, "networks": []})
+            proof.network(options.networks[0], options.part)
+            return 0
         not_made: dict[str, str] = {}
         if importlib.util.find_spec("torch") is not None and importlib.util.find_spec("onnx") is not None:
             not_made = prepare(options.bundles, options.networks)
@@ -177,11 +198,11 @@ def main(arguments: list[str] | None = None) -> int:
         if len(missing) == len(options.networks):
             path = bundle_path(options.bundles, missing[0])
             raise EngineError(f"{path} is not there; make it where torch is: python benchmarks/gpu_proof.py --prepare")
-        proof = Proof(options, report)
-        for name in options.networks:
-            proof.network(name)
-        for facts in report["networks"] if report["no peers"] is None else ():
-            proof.peers(facts)
+        report["networks"] = [{"network": name, "failed": {}} for name in options.networks]
+        for part in (*options.precision, *((PEERS,) if report["no peers"] is None else ())):
+            for facts in report["networks"]:
+                apart(facts, part, options)
+                write(report, options.out)
     except EdgecoError as error:
         print(f"gpu_proof: {error}", file=sys.stderr)
         return error.exit_code

@@ -96,7 +96,7 @@ def test_what_fails_keeps_nothing_else_from_being_measured(prepared: Path, tmp_p
     )  # fmt: skip
     assert ran.returncode == 1, ran.stderr
     absent, there = json.loads((tmp_path / "out.json").read_text())["networks"]
-    assert "x3d_s.edgeco" in absent["failed"]["bundle"] and "x3d_s bundle FAILED" in ran.stdout
+    assert all("x3d_s.edgeco" in absent["failed"][p] and f"x3d_s {p} FAILED" in ran.stdout for p in ("fp32", "int8"))
     for precision in ("fp32", "fp16", "int8"):
         found = there[precision]
         assert found["check"]["passed"] and "runner" in found and found["layers"] > 5
@@ -104,6 +104,20 @@ def test_what_fails_keeps_nothing_else_from_being_measured(prepared: Path, tmp_p
         assert list(found["missing"]) == ["64 streams"] and "no GPU memory" in found["missing"]["64 streams"]
         assert f"camera-motion {precision}, 64 streams: EngineError" in ran.stdout
     assert "float-states" in there["int8"]["why"]
+
+
+@pytest.mark.slow
+def test_a_form_that_takes_its_process_along(prepared: Path, tmp_path: Path) -> None:
+    ran = run(
+        "--networks", "camera-motion", "--rows", "1", "--out", str(tmp_path / "out.json"),
+        folder=prepared, torch=False, PYTHONPATH=FAKES, EDGECO_CACHE=str(tmp_path), EDGECO_FAKE_DIES="INT8",
+    )  # fmt: skip
+    assert ran.returncode == 1, ran.stderr
+    facts = json.loads((tmp_path / "out.json").read_text())["networks"][0]
+    assert facts["failed"] == {"int8": "its process ended with SIGSEGV"} and "int8" not in facts
+    assert facts["fp32"]["check"]["passed"] and facts["fp16"]["check"]["passed"]
+    assert "camera-motion int8 FAILED: its process ended with SIGSEGV" in ran.stdout
+    assert [path.name for path in tmp_path.glob("out*")] == ["out.json"]
 
 
 def test_verdicts_and_failures_of_what_was_measured(monkeypatch: pytest.MonkeyPatch) -> None:

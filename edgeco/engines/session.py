@@ -200,6 +200,8 @@ def check_past(storages: Iterable[Storage], past: Mapping[str, np.ndarray[Any, A
 def load_past(storages: Iterable[Storage], past: Mapping[str, np.ndarray[Any, Any]], steps: int) -> None:
     """Take over a past that was checked, in the types in which it is kept here."""
     for storage in storages:
-        with np.errstate(over="ignore"):  # a border of minus infinity
-            array = past[storage.history.name].astype(storage.history.dtype, copy=False)
+        array, wanted = past[storage.history.name], np.dtype(storage.history.dtype)
+        if array.dtype != wanted:
+            limits = np.finfo(wanted)  # the lowest number, which stands for minus infinity, stays finite
+            array = np.clip(array, limits.min, limits.max).astype(wanted)
         storage.load(array, steps)

@@ -219,6 +219,20 @@ def test_a_failed_run_leaves_the_past_as_it_was(monkeypatch: pytest.MonkeyPatch)
     check(drive(session, frames[8:]), {name: values[8:] for name, values in net.oracle(frames).items()})
 
 
+@pytest.mark.parametrize("storage", ["slots", "ring", "mirror"])
+def test_a_past_may_come_in_floats_of_another_width(storage: str) -> None:
+    lowest = {kind: float(np.finfo(kind).min) for kind in ("float32", "float16")}
+    nets = {kind: stepnet(history(storage, 3, dtype=kind, border=lowest[kind])) for kind in lowest}
+    frames = nets["float32"].frames(12)
+    for kind, other in (("float32", "float16"), ("float16", "float32")):
+        first, second = open_session(nets[kind]), open_session(nets[other])
+        drive(first, frames[:2])
+        second.load(first.past(), 2)
+        assert all(np.isfinite(past).all() for past in second.past().values())
+        given, right = drive(second, frames[2:]), nets[kind].oracle(frames)
+        check({name: values[2:] for name, values in given.items()}, {name: v[4:] for name, v in right.items()})
+
+
 def test_no_rows_no_session() -> None:
     with pytest.raises(EngineError, match="at least one row"):
         open_session(stepnet(history("carry")), 0)

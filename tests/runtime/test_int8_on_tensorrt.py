@@ -64,7 +64,7 @@ def answers(stream: Any, frames: np.ndarray) -> np.ndarray:
     return np.stack([stream.step(frame).outputs["output"] for frame in frames])
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize("ends", ["int8", "float"])
 @pytest.mark.parametrize("name", [net.__name__ for net in NETS])
 def test_every_version_and_package_computes_the_codes_of_its_form(

@@ -27,6 +27,10 @@ GRACE = 10.0
 """Seconds a child that was asked to stop is given."""
 
 
+CRASHES = (signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL)
+"""Ends that a process comes to by itself, and would again with the same graph."""
+
+
 def compile_in_child(
     onnx: bytes, order: Order, timing: Path, say: Say, cancel: Callable[[], bool] | None = None
 ) -> tuple[bytes, str, float]:
@@ -86,7 +90,7 @@ def _run(job: Job, words: int, say: Say, cancel: Callable[[], bool] | None, spok
         os.close(reading)
         _stop(child)
     if seconds is None or code:
-        raise EngineError(_end_of(code, spoken))
+        raise (Refused if -code in CRASHES else EngineError)(_end_of(code, spoken))
     return seconds
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import enum
 import json
 import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -350,6 +351,8 @@ class IExecutionContext(_Gated):
         return True
 
     def _run(self, addresses: dict[str, int]) -> None:
+        if os.environ.get("EDGECO_FAKE_DIES") in self._program.meta["flags"]:
+            os.kill(os.getpid(), signal.SIGSEGV)
         self._program.run(addresses, GPU)
         self._ran = True
 
