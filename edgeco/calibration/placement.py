@@ -177,6 +177,8 @@ def _convolution_reason(graph: Graph, node: NodeProto, shape: tuple[int, ...], k
         return "a single position: a gate or a head, of which little is saved"
     if kind == "cpu" and node.op_type == "ConvTranspose":
         return "ONNX Runtime has no INT8 kernel for it"
+    if groups > 1 and node.op_type == "ConvTranspose":
+        return "grouped and transposed: its weights have no scale per channel"
     if groups > 1:
         depthwise = shape[1] == 1 and groups == shape[0]
         if kind == "cpu":
