@@ -269,8 +269,8 @@ class _Insertion:
     def _weight(self, weight: str, codes: Array, scales: Array, axis: int) -> str:
         """The float numbers of a weight's codes, for one layer.
 
-        Layers of a graph that share a weight have codes of their own: ONNX Runtime, where it turns codes of weights into
-        unsigned ones, does so once for every layer that reads them and then finds them turned already.
+        Layers of a graph that share a weight have codes of their own: ONNX Runtime, where it makes codes of weights
+        unsigned, does so once for every layer that reads them, and fails at the second.
         """
         use = self.uses[weight] = self.uses.get(weight, 0) + 1
         stem = weight if use == 1 else f"{weight}_use{use}"
