@@ -52,8 +52,8 @@ def check_ranges(ranges: Ranges, exported: Exported, manifest: Manifest) -> None
     missing += [history.name for history in manifest.histories if history.name not in ranges.histories]
     if missing:
         raise CalibrationError(
-            f"These ranges say nothing of {shown(missing[0])}, and of {len(missing) - 1} other tensors and histories "
-            "of this network; were they edited? Calibrate again."
+            f"These ranges say nothing of {shown(missing[0])}, which this network has ({len(missing)} missing in all); "
+            "were they edited? Calibrate again."
         )
     for item in observed:
         own = {ranges.tensors[key] for key in item.filed()}

@@ -76,7 +76,7 @@ def read_npz(path: Path) -> Labelled:
     """
     if not zipfile.is_zipfile(path):
         raise DataError(
-            f"{path}: it cannot be read as arrays of numbers (no .npz archive, or cut off); use numpy.savez."
+            f"{path}: it cannot be read as arrays of numbers (no .npz, or cut off); use numpy.savez."
         )
     try:
         with np.load(path, allow_pickle=False) as file:
