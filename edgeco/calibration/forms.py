@@ -26,10 +26,10 @@ from edgeco.calibration.drift import Drift, Limits, check_drift, drift_stream, d
 from edgeco.calibration.equalise import equalise
 from edgeco.calibration.grid import Kind
 from edgeco.calibration.half_range import half_range
-from edgeco.calibration.insertion import Quantised, quantise
+from edgeco.calibration.insertion import quantise
 from edgeco.calibration.names import check_inputs
-from edgeco.calibration.network import Graph, folded_weights
-from edgeco.calibration.placement import Placement, place
+from edgeco.calibration.network import Graph, Key, folded_weights
+from edgeco.calibration.placement import Placement, label, layers_of, place
 from edgeco.calibration.speed import step_milliseconds
 from edgeco.export.check import rollout
 from edgeco.export.exported import Exported
@@ -45,6 +45,9 @@ Target = Literal["cpu", "trt-weak", "trt-strong"]
 CPU, WEAK, STRONG = "int8", "trt-int8", "trt-int8-typed"
 FLOAT_STATES = "-float-states"
 NAMES: dict[Target, str] = {"cpu": CPU, "trt-weak": WEAK, "trt-strong": STRONG}
+
+GOLDEN_SPARE = 2.0
+"""How many times the form's own difference at the golden frames a device may be off there."""
 
 SAMPLE = 48
 """Frames beyond the first valid answer over which channels are looked at."""
@@ -96,6 +99,7 @@ def quantised_forms(
     targets: Sequence[Target] = ("cpu", "trt-weak", "trt-strong"),
     keep_float: Collection[str] = (),
     limits: Limits | None = None,
+    golden: Array | None = None,
     say: Callable[[str], None] | None = None,
 ) -> list[Form]:
     """The INT8 forms for some targets, each compared with FP32 over at least ten receptive fields.
@@ -108,6 +112,8 @@ def quantised_forms(
         targets: what the forms are for.
         keep_float: names of layers, tensors and histories that stay in float.
         limits: beyond which a form is refused.
+        golden: the stream that every device is held to, (steps, *shape): a form's tolerance covers what it differs
+            by there already. Such frames may lie beyond what was calibrated on.
         say: told what is being done.
 
     Raises:
@@ -121,7 +127,13 @@ def quantised_forms(
     stream = drift_stream(frames, manifest)
     tell("answering in FP32")
     expected = rollout(exported.phases(), manifest, stream)
+    right = {} if golden is None else rollout(exported.phases(), manifest, golden)
     made = []
+
+    def finished(form: Form, runs: Exported, found: Sequence[Drift]) -> Form:
+        shown = [] if golden is None else measured(runs, prepared.manifest, form, golden, right)
+        return _finished(form, found, shown)
+
     for target in targets:
         tell(f"quantising for {target}")
         form, runs = quantised_form(prepared, target, keep_float)
@@ -132,12 +144,21 @@ def quantised_forms(
             tell("timing a step in FP32 and in INT8")
             pair = {"fp32": (exported, manifest), form.name: (form.exported, described(manifest, form))}
             form.told["milliseconds"] = step_milliseconds(pair)
-        made.append(_finished(form, found))
+        made.append(finished(form, runs, found))
         if target != "cpu":
-            other, _ = quantised_form(prepared, target, keep_float, histories=False)
+            other, runs = quantised_form(prepared, target, keep_float, histories=False)
             _check_rules(other, target)
-            made.append(_finished(other, found))
+            made.append(finished(other, runs, found))
     return made
+
+
+def _finished(form: Form, found: Sequence[Drift], golden: Sequence[Drift]) -> Form:
+    """A form with its drift, and what a device may differ by: its kernels round at other places."""
+    off = max(drift.error for drift in found)
+    shown = max((drift.error for drift in golden), default=0.0)
+    tolerance = max(LEAST_TOLERANCE, SPARE * off, GOLDEN_SPARE * shown)
+    told = {**form.told, "drift": [drift.to_json() for drift in found]}
+    return replace(form, drift=off, tolerance=tolerance, told=told)
 
 
 OLDEST: dict[Target, str] = {"trt-weak": "8.6.1", "trt-strong": "10.12.0"}
@@ -148,13 +169,6 @@ def _check_rules(form: Form, target: Target) -> None:
     if target in OLDEST:
         for number in range(len(form.exported.graphs)):
             check_lint(form.exported.model(number), OLDEST[target], form.name)
-
-
-def _finished(form: Form, found: Sequence[Drift]) -> Form:
-    """A form with its drift, and what a device may differ by: its kernels round at other places."""
-    off = max(drift.error for drift in found)
-    told = {**form.told, "drift": [drift.to_json() for drift in found]}
-    return replace(form, drift=off, tolerance=max(LEAST_TOLERANCE, SPARE * off), told=told)
 
 
 def measured(runs: Exported, manifest: Manifest, form: Form, stream: Array, expected: dict[str, Array]) -> list[Drift]:
@@ -191,7 +205,7 @@ def quantised_form(
         shifts = bias_shifts(source, graphs, prepared.manifest, placement, kind, prepared.sample)
     made = quantise(source, graphs, prepared.manifest, placement, prepared.ranges, kind, shifts)
     name = NAMES[target] + ("" if histories else FLOAT_STATES)
-    told = _told(placement, made, prepared)
+    told = _told(graphs, placement, prepared)
     form = Form(name, made.exported, 0.0, LEAST_TOLERANCE, False, made.histories, told)
     if target != "trt-strong":
         return form, made.exported
@@ -224,9 +238,17 @@ def _rounded(graph: bytes, exact: frozenset[str]) -> bytes:
     return rounded_graph(graph, exact | {node.output[0] for node in nodes if node.op_type == "DequantizeLinear"})
 
 
-def _told(placement: Placement, made: Quantised, prepared: Prepared) -> dict[str, Any]:
+def _told(graphs: Sequence[Graph], placement: Placement, prepared: Prepared) -> dict[str, Any]:
+    """What the build report says of a form: by name what computes and is stored in INT8, and why the rest is not."""
+    quantised = {
+        label(graph, node): None
+        for graph in graphs
+        for node in layers_of(graph)
+        if Key(graph.number, node.output[0]) in placement.layers
+    }
     return {
         "layers": len(placement.layers),
+        "quantised": list(quantised),
         "histories": sorted(placement.histories),
         "floats": dict(placement.floats),
         "equalised": list(prepared.equalised),

@@ -9,6 +9,7 @@ from edgeco.bundle import Bundle
 from edgeco.bundle.ranges import Ranges
 from edgeco.calibration.drift import drift_stream
 from edgeco.calibration.forms import Target, prepare, quantised_forms
+from edgeco.calibration.half_drift import with_half_drift
 from edgeco.calibration.half_range import blocked
 from edgeco.calibration.names import check_inputs, check_names
 from edgeco.calibration.recordings import Array, Recording
@@ -100,19 +101,23 @@ def make_forms(
         CheckFailed: a form drifts further from FP32 than it may, or the budget cannot be kept.
     """
     manifest = bundle.manifest
-    golden = bundle.golden()[0][manifest.inputs[0].name][: manifest.golden.frames]
+    shown = bundle.golden()[0][manifest.inputs[0].name]
+    golden = shown[: manifest.golden.frames]
     forms: list[Form] = []
     if "fp16" in wanted.precision or _is_outdated(bundle, ranges):
         say("writing the forms for TensorRT")
         tolerance = manifest.variants["fp32"].tolerance
         forms += tensorrt_forms(exported, manifest, golden, tolerance, blocked(ranges))
+        forms = with_half_drift(forms, exported, manifest, frames_to_compare(manifest, recordings, golden))
     targets = _targets(bundle, wanted)
     if not targets:
         return Made(tuple(forms))
     frames = frames_to_compare(manifest, recordings, golden)
     kept, told = _chosen(bundle, exported, ranges, frames, targets[0], wanted, say)
     keep = (*wanted.keep_float, *kept)
-    forms += quantised_forms(exported, manifest, ranges, frames, targets=targets, keep_float=keep, say=say)
+    forms += quantised_forms(
+        exported, manifest, ranges, frames, targets=targets, keep_float=keep, golden=shown, say=say
+    )
     return Made(tuple(forms), kept, told)
 
 

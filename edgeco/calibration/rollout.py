@@ -135,7 +135,7 @@ class _Rollout:
     def _task(self) -> str:
         names = [f"{stream.name} {stream.fingerprint}" for stream in self.streams]
         keys = [key for item in self.observed for key in item.filed()]
-        return _chained("", repr((self.model, keys, names, self.reset, self.most, BINS)).encode())
+        return _chained("", repr((self.model, keys, names, self.reset, self.most, BINS, "channels")).encode())
 
     def resume(self, checkpoint: Checkpoint) -> None:
         """Go on where the work was interrupted, if it was."""
@@ -204,7 +204,7 @@ class _Rollout:
         for _ in range(steps):
             for number, array in self.probe.step():
                 item = self.observed[number]
-                wrong = self.observers[number].add(array, item.absent)
+                wrong = self.observers[number].add(array, item.absent, item.history is not None and array.ndim > 1)
                 if wrong is not None:
                     raise CalibrationError(
                         f"The tensor {item.name!r} of {item.layer} is {wrong} at frame {place.frame} of {stream.name}, "
@@ -255,6 +255,7 @@ def range_of(observer: Observer, method: Method, percentile: float = PERCENTILE)
         limit=observer.limit,
         histogram=tuple(observer.bins.reshape(SHOWN_BINS, -1).sum(axis=1).tolist()) if observer.limit else (),
         absent=observer.absent,
+        channels=() if observer.channels is None else tuple((float(a), float(b)) for a, b in observer.channels.T),
     )
 
 

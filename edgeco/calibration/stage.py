@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from time import monotonic
 
+import numpy as np
+
 from edgeco.bundle.manifest import Manifest
 from edgeco.bundle.ranges import Ranges
 from edgeco.calibration.calibrating import Plan, Watch, find_ranges, recordings_of
 from edgeco.calibration.channels import some
 from edgeco.calibration.drift import SHORTEST
 from edgeco.calibration.forms import prepare, quantised_forms
+from edgeco.calibration.half_drift import with_half_drift
 from edgeco.calibration.half_range import blocked
 from edgeco.calibration.names import check_inputs, check_names
 from edgeco.calibration.recordings import Array, Recording
@@ -81,6 +84,9 @@ def precision_stage(
         say("writing the forms for TensorRT")
         beyond = frozenset[str]() if ranges is None else blocked(ranges)
         forms += tensorrt_forms(exported, manifest, frames, tolerance, beyond)
+        if plan is not None:
+            stream = frames_to_compare(manifest, recordings_of(manifest, plan), frames)
+            forms = with_half_drift(forms, exported, manifest, stream)
     if plan is not None and ranges is not None and "int8" in spec.precision:
         typings = None if spec.device is None else target_of(find_profile(spec.device)).typings
         targets = targets_for(typings, tensorrt=bool(forms))
@@ -88,7 +94,10 @@ def precision_stage(
         keep = spec.keep_float
         if spec.float_budget is not None:
             keep += _chosen(exported, manifest, ranges, stream, spec.float_budget, say)
-        forms += quantised_forms(exported, manifest, ranges, stream, targets=targets, keep_float=keep, say=say)
+        golden = frames[np.arange(manifest.timeline.valid_from + spec.golden) % len(frames)]
+        forms += quantised_forms(
+            exported, manifest, ranges, stream, targets=targets, keep_float=keep, golden=golden, say=say
+        )
     return ranges, forms
 
 

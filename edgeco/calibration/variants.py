@@ -18,6 +18,7 @@ from edgeco.bundle.manifest import Manifest, Variant
 from edgeco.bundle.ranges import RANGES, Ranges
 from edgeco.calibration.forms import NAMES, Target
 from edgeco.calibration.recordings import Array, Recording
+from edgeco.calibration.speed import preferred
 from edgeco.export.tensorrt_forms import Form, form_members
 
 SHORTEST = 256
@@ -68,7 +69,7 @@ def rewritten(bundle: Bundle, ranges: Ranges, summary: dict[str, Any], forms: Se
     """
     manifest = bundle.manifest
     shared = manifest.variants[_EXACT].weights
-    described, content = form_members(forms, shared)
+    described, content = form_members(manifest, forms, shared)
     variants = {name: kept for name, kept in manifest.variants.items() if name not in described} | described
     used = _members_of(variants.values())
     left = _members_of(manifest.variants.values()) - used
@@ -79,7 +80,8 @@ def rewritten(bundle: Bundle, ranges: Ranges, summary: dict[str, Any], forms: Se
     if report is not None:
         told = {"calibration": summary} | described_forms(forms, report)
         members[REPORT] = json.dumps({**report, **told}, indent=1).encode()
-    write_bundle(target, msgspec.structs.replace(manifest, variants=variants), members)
+    chosen = manifest.preferred | preferred(forms)
+    write_bundle(target, msgspec.structs.replace(manifest, variants=variants, preferred=chosen), members)
 
 
 def described_forms(forms: Sequence[Form], report: dict[str, Any] | None = None) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from stepnets import StepNet, history, stepnet
 
 from edgeco.engines import open_engine
+from edgeco.engines.protocol import Copies
 from edgeco.engines.session import MOST_BINDINGS, Session
 from edgeco.errors import EngineError
 
@@ -205,7 +206,7 @@ def test_a_failed_run_leaves_the_past_as_it_was(monkeypatch: pytest.MonkeyPatch)
     drive(session, frames[:8])
     run = session.engine.run
 
-    def fail(binding: object) -> None:
+    def fail(binding: object, copies: Copies = ()) -> None:
         run(binding)
         raise EngineError("no power")
 

@@ -18,6 +18,7 @@ import msgspec
 from edgeco.engines.tensorrt.build import Say
 from edgeco.engines.tensorrt.child import Job, Line
 from edgeco.engines.tensorrt.order import Order
+from edgeco.engines.tensorrt.verdict import Refused
 from edgeco.errors import EngineError
 
 PATIENCE = 30.0
@@ -42,7 +43,8 @@ def compile_in_child(
         The plan, what its layers became, and the seconds it took.
 
     Raises:
-        EngineError: it failed, was killed, or was cancelled.
+        Refused: TensorRT does not take the graph.
+        EngineError: it failed otherwise, was killed, or was cancelled.
     """
     with tempfile.TemporaryDirectory(prefix="edgeco-compile-") as folder:
         place = Path(folder)
@@ -102,7 +104,7 @@ def _listen(reading: int, say: Say, cancel: Callable[[], bool] | None) -> float 
             continue
         line = msgspec.json.decode(data, type=Line)
         if line.error is not None:
-            raise EngineError(line.error)
+            raise (Refused if line.refused else EngineError)(line.error)
         if line.say is not None:
             told = time.monotonic()
             say(line.say)

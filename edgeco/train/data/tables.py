@@ -75,9 +75,7 @@ def read_npz(path: Path) -> Labelled:
         DataError: the file is no such archive, lacks ``x``, holds objects, or its arrays do not fit together.
     """
     if not zipfile.is_zipfile(path):
-        raise DataError(
-            f"{path}: it cannot be read as arrays of numbers (no .npz, or cut off); use numpy.savez."
-        )
+        raise DataError(f"{path}: it cannot be read as arrays of numbers (no .npz, or cut off); use numpy.savez.")
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in ("x", "y", "groups", "labels", "fps") if name in file.files}
