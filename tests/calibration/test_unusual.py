@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 import torch
 from calibrated import network
@@ -171,3 +172,82 @@ def test_random_networks_answer_nearly_as_fp32_after_every_reset(net: RandomNet)
         np.testing.assert_array_equal(left, last)
         size = float(np.linalg.norm(right))
         assert float((right * left).sum()) > 0.99 * size * float(np.linalg.norm(left)) or size < 1e-6
+
+
+class Narrow(nn.Module):
+    """The frames themselves are kept, for a layer too narrow for INT8; a wide one follows."""
+
+    clip = (16, 8, 6, 6)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.narrow, self.widen = nn.Conv3d(16, 8, 3, padding=1), nn.Conv3d(8, 32, 1)
+        self.dense, self.leave, self.head = nn.Conv3d(32, 32, 3, padding=1), nn.Conv3d(32, 32, 1), nn.Linear(32, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.relu(self.widen(torch.relu(self.narrow(x))))
+        return self.head(torch.relu(self.leave(torch.relu(self.dense(x)))).mean((2, 3, 4)))
+
+
+@pytest.mark.parametrize("kind", [Narrow, Shared, Strided], ids=lambda kind: kind.__name__)
+def test_what_the_present_step_reads_of_an_element_is_what_later_steps_read(kind: type[nn.Module]) -> None:
+    """Nothing but its quantiser, and what only turns it round, reads the floats that a history keeps in codes."""
+    torch.manual_seed(0)
+    exported, manifest, ranges, frames = calibrated(kind(), kind.clip)  # type: ignore[arg-type]
+    prepared = prepare(exported, manifest, ranges, frames[0])
+    for target in TARGETS:
+        form, runs = quantised_form(prepared, target)
+        for number in range(len(runs.graphs)):
+            body = runs.model(number).graph
+            for history in manifest.histories:
+                maker = next((node for node in body.node if history.write in node.output), None)
+                if history.name not in form.histories or maker is None or maker.op_type != "QuantizeLinear":
+                    continue
+                real = maker.input[0]
+                source = next((n.input[0] for n in body.node if real in n.output and n.op_type == "Identity"), real)
+                readers = [node for node in body.node if {real, source} & set(node.input)]
+                made = [node for node in readers if node.op_type not in ("QuantizeLinear", "Identity")]
+                assert not made or source.endswith("_real"), (target, history.name, source)
+
+
+class Plain(nn.Module):
+    """Two dense layers over time and space, one after the other: the first one's codes are the second one's past."""
+
+    clip = (16, 8, 6, 6)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.enter, self.one = nn.Conv3d(16, 32, 1), nn.Conv3d(32, 32, 3, padding=1)
+        self.two, self.leave, self.head = nn.Conv3d(32, 32, 3, padding=1), nn.Conv3d(32, 32, 1), nn.Linear(32, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.relu(self.two(torch.relu(self.one(torch.relu(self.enter(x))))))
+        return self.head(torch.relu(self.leave(x)).mean((2, 3, 4)))
+
+
+def test_a_layer_computes_what_whole_numbers_give() -> None:
+    """ONNX Runtime against sums of whole numbers and ``clip(round(sum * scales / scale) + zero)``: a code at most."""
+    torch.manual_seed(0)
+    exported, manifest, ranges, frames = calibrated(Plain(), Plain.clip)
+    model = quantised_form(prepare(exported, manifest, ranges, frames[0]), "cpu")[0].exported.model()
+    maker = {name: node for node in model.graph.node for name in node.output}
+    kept = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+    rng, feeds = np.random.default_rng(0), {"frame": frames[0][30][None]}
+    for value in model.graph.input:
+        shape = [size.dim_value or 1 for size in value.type.tensor_type.shape.dim]
+        coded = value.type.tensor_type.elem_type == onnx.TensorProto.UINT8
+        numbers = rng.integers(0, 120, shape).astype(np.uint8 if coded else np.float32)
+        feeds.setdefault(value.name, numbers)
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    found = dict(zip([o.name for o in session.get_outputs()], session.run(None, feeds), strict=True)) | feeds
+    quantiser = maker["h001_new"]
+    layer = maker[quantiser.input[0]]  # its ReLU is done by the lowest code
+    given, weight, bias = (maker[name].input for name in layer.input)
+    joined = np.concatenate([found[name] for name in maker[given[0]].input], axis=1)
+    x = joined.astype(np.float64) - float(kept[given[2]])
+    total = F.conv2d(*(torch.from_numpy(a.astype(float)) for a in (x, kept[weight[0]], kept[bias[0]])), padding=1)
+    step, zero = (float(kept[name]) for name in quantiser.input[1:])
+    scales = float(kept[given[1]]) * kept[weight[1]].astype(np.float64).reshape(1, -1, 1, 1)
+    expected = np.clip(np.rint(total.numpy() * scales / step) + zero, 0, 255)
+    off = np.abs(expected - found["h001_new"].astype(np.float64))
+    assert off.max() <= 1 and (off == 0).mean() > 0.99 and len(np.unique(expected)) > 20
