@@ -24,6 +24,7 @@ RANGES = "ranges.json"
 
 Method = Literal["max", "entropy", "percentile", "mse"]
 Magnitude = Annotated[float, msgspec.Meta(ge=0)]
+_GREATEST = float(np.finfo(np.float32).max)
 _HASH = re.compile(r"[0-9a-f]{64}")
 LEVELS = 127
 """Steps of INT8 on either side of zero."""
@@ -205,6 +206,8 @@ def _check(ranges: Ranges, where: str) -> None:
 
 
 def _wrong(found: TensorRange) -> str | None:
+    if max(abs(found.low), abs(found.high)) > _GREATEST:
+        return "it holds numbers beyond those of FP32"
     if found.low > found.high:
         return f"its least number {found.low} is above its greatest {found.high}"
     if found.amax > found.peak:

@@ -25,8 +25,8 @@ Array = np.ndarray[Any, Any]
 
 def bias_shifts(
     exported: Exported, graphs: Sequence[Graph], manifest: Manifest, placement: Placement, kind: Kind, frames: Array
-) -> dict[str, Array]:
-    """What is to be added to the bias of each layer, by the layer's weight.
+) -> dict[Key, Array]:
+    """What is to be added to the bias of each layer, by the layer's result.
 
     Args:
         exported: the FP32 graphs.
@@ -36,20 +36,21 @@ def bias_shifts(
         kind: typing.
         frames: a stream, (steps, *shape).
     """
-    layers: dict[str, tuple[NodeProto, str]] = {}
+    layers: dict[Key, tuple[NodeProto, str]] = {}
     for graph in graphs:
         for node in layers_of(graph):
-            if Key(graph.number, node.output[0]) in placement.layers and node.op_type in ("Conv", "Gemm"):
-                layers.setdefault(node.input[1], (node, tensor_key(node.input[0], graph.number)))
+            result = Key(graph.number, node.output[0])
+            if result in placement.layers and node.op_type in ("Conv", "Gemm") and node.input[1] in exported.weights:
+                layers[result] = node, tensor_key(node.input[0], graph.number)
     wanted = {key: 1 for _, key in layers.values()}
     if not wanted:
         return {}
     seen = observe_channels(exported, manifest, frames, wanted)
-    shifts = {}
-    for weight, (node, key) in layers.items():
-        if key in seen and weight in exported.weights:
-            shifts[weight] = -_shift(node, exported.weights[weight], seen[key].mean, kind)
-    return shifts
+    return {
+        result: -_shift(node, exported.weights[node.input[1]], seen[key].mean, kind)
+        for result, (node, key) in layers.items()
+        if key in seen
+    }
 
 
 def _shift(node: NodeProto, array: Array, mean: Array, kind: Kind) -> Array:

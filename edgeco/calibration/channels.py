@@ -47,7 +47,7 @@ def observe_channels(
         threads: processor threads.
     """
     observed = observed_tensors(exported, manifest, wanted)
-    keys = [next((key for key in item.filed() if key in wanted), None) for item in observed]
+    keys = [[key for key in item.filed() if key in wanted] for item in observed]  # what graphs compute alike is one
     probe = Probe(exported, manifest, observed, threads)
     found: dict[str, Channels] = {}
     entry = manifest.inputs[0].name
@@ -55,8 +55,7 @@ def observe_channels(
         probe.take({entry: frame})
         for _ in range(1 + (manifest.timeline.lead if index == 0 else 0)):
             for place, array in probe.step():
-                key = keys[place]
-                if key is not None:
+                for key in keys[place]:
                     _add(found, key, array, wanted[key])
     return found
 

@@ -63,7 +63,8 @@ class Checkpoint:
         return time.monotonic() - self._last >= self._seconds
 
     def write(self, position: Position, observers: Sequence[Observer], past: Mapping[str, Array]) -> None:
-        """Keep where the work stands. Raises WriteError."""
+        """Keep where the work stands; what was kept before stays where that fails. Raises WriteError."""
+        self._last = time.monotonic()
         tensors = {
             "numbers": np.array([observer.numbers() for observer in observers]),
             "bins": np.stack([observer.bins for observer in observers]),
@@ -73,7 +74,6 @@ class Checkpoint:
         tensors |= {f"past.{name}": np.ascontiguousarray(array) for name, array in past.items()}
         with replace_file(self.path) as handle:
             handle.write(save(tensors, {"position": json.dumps(asdict(position))}))
-        self._last = time.monotonic()
 
     def read(self, task: str) -> tuple[Position, list[Observer], dict[str, Array]] | None:
         """Where the work stood; None where there is nothing to go on from.

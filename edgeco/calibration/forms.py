@@ -27,10 +27,10 @@ from edgeco.calibration.equalise import equalise
 from edgeco.calibration.grid import Kind
 from edgeco.calibration.half_range import half_range
 from edgeco.calibration.insertion import quantise
+from edgeco.calibration.names import check_inputs
 from edgeco.calibration.network import Graph, Key, folded_weights
 from edgeco.calibration.placement import Placement, label, layers_of, place
 from edgeco.calibration.speed import step_milliseconds
-from edgeco.errors import CalibrationError
 from edgeco.export.check import rollout
 from edgeco.export.exported import Exported
 from edgeco.export.half import full_weights, half_graph, half_weights
@@ -84,10 +84,7 @@ def prepare(exported: Exported, manifest: Manifest, ranges: Ranges, frames: Arra
         CalibrationError: the ranges are of another network, or there is more than one input.
     """
     ranges.check_model(exported)
-    if len(manifest.inputs) != 1:
-        raise CalibrationError(
-            f"{manifest.name} has {len(manifest.inputs)} inputs; INT8 is made for networks of one input so far."
-        )
+    check_inputs(manifest)
     folded = folded_weights(exported)
     made, own, done = equalise(folded, manifest, ranges, some(frames, manifest.timeline.valid_from + SAMPLE))
     return Prepared(exported, made, manifest, own, frames, tuple(done))

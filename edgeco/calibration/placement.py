@@ -18,6 +18,8 @@ from edgeco.calibration.network import MOVES, Graph, Key, attribute, moved
 from edgeco.export.tensorrt_forms import SUMS
 
 WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+REARRANGES = ("Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten", "Identity")
+"""Of the moves those that lose and add no number."""
 NARROW = 16
 """Fewer channels than these fill no INT8 kernel: what they would save goes into turning numbers into codes."""
 VECTOR_WEIGHTS = 1 << 15
@@ -91,6 +93,7 @@ def finished(graph: Graph, node: NodeProto) -> str:
 
 
 def _place_histories(graphs: Sequence[Graph], manifest: Manifest, made: Placement, kept: set[str]) -> None:
+    past = {read.name for history in manifest.histories for read in history.reads}
     for history in manifest.histories:
         reason = _history_reason(graphs, history, kept)
         if reason is not None:
@@ -100,6 +103,16 @@ def _place_histories(graphs: Sequence[Graph], manifest: Manifest, made: Placemen
         for graph in graphs:
             names = (history.write, *(read.name for read in history.reads))
             made.tensors |= {Key(graph.number, name) for name in names if name in graph.inputs or name in graph.outputs}
+            origin = _origin(graph, history.write)
+            if history.write in graph.outputs and origin not in past | kept:
+                made.tensors.add(Key(graph.number, origin))
+
+
+def _origin(graph: Graph, name: str) -> str:
+    """The tensor whose every number another one holds, in the same order or another: what else reads it reads those."""
+    while (maker := graph.maker.get(name)) is not None and maker.op_type in REARRANGES:
+        name = maker.input[0]
+    return name
 
 
 def _history_reason(graphs: Sequence[Graph], history: History, kept: set[str]) -> str | None:

@@ -23,7 +23,7 @@ from edgeco.calibration.observer import ABSENT, BINS, Observer
 from edgeco.calibration.probe import Probe
 from edgeco.calibration.recordings import Recording
 from edgeco.calibration.tensors import Observed, observed_tensors
-from edgeco.errors import CalibrationError, SpecError
+from edgeco.errors import CalibrationError, SpecError, WriteError
 from edgeco.export.exported import Exported
 
 Array = np.ndarray[Any, Any]
@@ -156,11 +156,13 @@ class _Rollout:
                 self._take(stream, frame)
                 progress(Progress(number, len(self.streams), stream.name, place.frame, place.frames))
                 stopped, kept = stop(), checkpoint is not None and not stream.live
+                lost = None
                 if checkpoint is not None and kept and (stopped or checkpoint.due):
-                    self._keep(checkpoint)
+                    lost = self._keep(checkpoint)
                 if stopped:
                     how = "the same command goes on from there" if kept else "nothing of this stream was kept"
-                    raise CalibrationStopped(f"Interrupted after {place.frames} frames; {how}.")
+                    how = how if lost is None else f"what was seen since the last time could not be kept: {lost}"
+                    raise CalibrationStopped(f"Interrupted after {place.frames} frames; {how.removesuffix('.')}.")
             if not place.frame:
                 raise CalibrationError(f"{stream.name} has no frames to calibrate with; give another source.")
             place.digest = _chained(place.digest, place.seen.encode())
@@ -170,9 +172,14 @@ class _Rollout:
             if checkpoint is not None and (checkpoint.due or ending):
                 self._keep(checkpoint)
 
-    def _keep(self, checkpoint: Checkpoint) -> None:
+    def _keep(self, checkpoint: Checkpoint) -> WriteError | None:
+        """Keep where the work stands, or tell why not: a full disk is no reason to lose what goes on in memory."""
         self.place.steps = self.probe.steps
-        checkpoint.write(self.place, self.observers, self.probe.past())
+        try:
+            checkpoint.write(self.place, self.observers, self.probe.past())
+        except WriteError as error:
+            return error
+        return None
 
     def _coming(self, stream: Recording) -> Iterator[Mapping[str, Array]]:
         """The frames of a stream that are still to be taken; those before are read again, and must be the same."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from time import monotonic
 
 import numpy as np
@@ -15,7 +15,8 @@ from edgeco.calibration.drift import SHORTEST
 from edgeco.calibration.forms import prepare, quantised_forms
 from edgeco.calibration.half_drift import with_half_drift
 from edgeco.calibration.half_range import blocked
-from edgeco.calibration.recordings import Array
+from edgeco.calibration.names import check_inputs, check_names
+from edgeco.calibration.recordings import Array, Recording
 from edgeco.calibration.rollout import Progress
 from edgeco.calibration.sensitivity import within_budget
 from edgeco.calibration.variants import frames_to_compare, targets_for
@@ -73,7 +74,11 @@ def precision_stage(
         CheckFailed: a form gives other answers.
     """
     plan = plan_of(spec)
-    ranges = None if plan is None else _calibrated(exported, manifest, plan, say)
+    if "int8" in spec.precision:
+        check_inputs(manifest)
+        check_names(exported, manifest, spec.keep_float)
+    recordings = [] if plan is None else recordings_of(manifest, plan)
+    ranges = None if plan is None else _calibrated(exported, manifest, plan, recordings, say)
     forms: list[Form] = []
     if spec.tensorrt or "fp16" in spec.precision:
         say("writing the forms for TensorRT")
@@ -85,7 +90,7 @@ def precision_stage(
     if plan is not None and ranges is not None and "int8" in spec.precision:
         typings = None if spec.device is None else target_of(find_profile(spec.device)).typings
         targets = targets_for(typings, tensorrt=bool(forms))
-        stream = frames_to_compare(manifest, recordings_of(manifest, plan), frames)
+        stream = frames_to_compare(manifest, recordings, frames)
         keep = spec.keep_float
         if spec.float_budget is not None:
             keep += _chosen(exported, manifest, ranges, stream, spec.float_budget, say)
@@ -112,7 +117,9 @@ def _chosen(
     return choice.keep_float
 
 
-def _calibrated(exported: Exported, manifest: Manifest, plan: Plan, say: Callable[[str], None]) -> Ranges:
+def _calibrated(
+    exported: Exported, manifest: Manifest, plan: Plan, recordings: Sequence[Recording], say: Callable[[str], None]
+) -> Ranges:
     say("calibrating")
     last = [monotonic()]
 
@@ -121,4 +128,4 @@ def _calibrated(exported: Exported, manifest: Manifest, plan: Plan, say: Callabl
             last[0] = monotonic()
             say(f"calibrating: {done.frames} frames, stream {done.stream + 1} of {done.streams}")
 
-    return find_ranges(exported, manifest, plan, Watch(tell))
+    return find_ranges(exported, manifest, plan, Watch(tell), recordings)

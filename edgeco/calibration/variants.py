@@ -50,12 +50,13 @@ def frames_to_compare(manifest: Manifest, recordings: Sequence[Recording], other
 
     Args:
         manifest: of a network of one input.
-        recordings: read from their beginning; live ones are left out, for what they gave is gone.
+        recordings: read from their beginning; live ones are left out unless what they gave is held.
         otherwise: taken where there is no other.
     """
     name = manifest.inputs[0].name
     wanted = max(SHORTEST, manifest.timeline.valid_from + 2 * manifest.timeline.receptive_field)
-    frames = chain.from_iterable(recording.frames() for recording in recordings if not recording.live)
+    again = (recording for recording in recordings if recording.held or not recording.live)
+    frames = chain.from_iterable(recording.frames() for recording in again)
     taken = [np.array(frame[name]) for frame in islice(frames, wanted)]
     return np.stack(taken) if taken else otherwise
 
