@@ -127,17 +127,27 @@ def _temporal(net: nn.Module, clip: Tensor) -> list[tuple[nn.Conv3d, Tensor]]:
     return seen
 
 
-def peers_of(name: str, tactics: tuple[str, ...] | None = None) -> dict[str, Any]:
-    """Microseconds of every peer, or why it was not measured; ``best`` per clip at the best batch."""
+def peers_of(
+    name: str, found: dict[str, Any], written: Callable[[], None], tactics: tuple[str, ...] | None = None
+) -> None:
+    """Microseconds of every peer, or why it was not measured; ``best`` per clip at the best batch.
+
+    Args:
+        name: of the network.
+        found: ``times`` and ``missing``, filled.
+        written: called whenever there is more.
+        tactics: allowed to TensorRT.
+    """
     net, shape = network_of(name)
-    times: dict[str, dict[str, float]] = {}
-    missing: dict[str, str] = {}
+    times: dict[str, dict[str, float]] = found["times"]
+    missing: dict[str, str] = found["missing"]
 
     def measure(peer: str, run: Callable[[], float]) -> None:
         try:
             times[peer] = {"p50": run()}
         except Exception as error:  # a peer that fails is a line of the table, not the end of the proof
             missing[peer] = " ".join(f"{type(error).__name__}: {error}".split())[:160]
+        written()
 
     half = net.to("cuda").half()
     clip = torch.from_numpy(np.random.default_rng(0).standard_normal((1, *shape))).to("cuda").half()
@@ -162,4 +172,3 @@ def peers_of(name: str, tactics: tuple[str, ...] | None = None) -> dict[str, Any
                 missing[f"clip, TensorRT, batch {batch}"] = type(error).__name__
                 break
         times["clip, TensorRT"]["best"] = min(each)
-    return {"times": times, "missing": missing}

@@ -31,8 +31,12 @@ def microseconds(run: Callable[[], object], times: int = 200, warm_up: int = 50)
     """Median and percentiles of a call that ends when its work is done."""
     for _ in range(warm_up):
         run()
-    taken = sorted(once(run) for _ in range(times))
-    return {"p50": statistics.median(taken), "p90": taken[int(0.9 * times)], "p99": taken[int(0.99 * times)]}
+    return _percentiles([once(run) for _ in range(times)])
+
+
+def _percentiles(taken: list[float]) -> dict[str, float]:
+    ordered, count = sorted(taken), len(taken)
+    return {"p50": statistics.median(ordered), "p90": ordered[int(0.9 * count)], "p99": ordered[int(0.99 * count)]}
 
 
 def once(run: Callable[[], object]) -> float:
@@ -89,14 +93,24 @@ def time_steps(model: Model, rows: int) -> dict[str, Any]:
         outputs = list(session.outputs.values())
 
         def alone() -> None:
-            session.engine.run(session.binding())
+            session.engine.run(*session.due())
             session.engine.memory.read_all(outputs[:1])
+            session.advance()
 
-        plain = session.engine.plain  # why there are no CUDA graphs
-        return {
-            "rows": rows, "step": microseconds(lambda: stream.step(frame)), "engine": microseconds(alone),
-            "plain": plain,
-        }  # fmt: skip
+        found = {"rows": rows, "step": microseconds(lambda: stream.step(frame)), "engine": microseconds(alone)}
+        # Why there are no CUDA graphs; the processor's time to hand a step over, and the GPU's own for it.
+        return {**found, "plain": session.engine.plain, **_both_sides(session)}
+
+
+def _both_sides(session: Session, times: int = 200) -> dict[str, dict[str, float]]:
+    taken = []
+    for _ in range(times):
+        taken.append(session.engine.timed(*session.due()))  # type: ignore[attr-defined]
+        session.advance()
+    return {
+        name: _percentiles([1e6 * getattr(timing, part) for timing in taken])
+        for name, part in (("queued", "queued"), ("gpu", "device"))
+    }
 
 
 def without_graphs(model: Model) -> Model:
@@ -107,8 +121,8 @@ def without_graphs(model: Model) -> Model:
 def runner_time(model: Model, pairs: int = 300) -> float:
     """Microseconds that the runner adds: a user's step less the calls to the driver that it cannot do without.
 
-    Those are a copy of the frame, the phase (one launch, or TensorRT's enqueue), the copies of rings and mirrors, a
-    copy of each answer and one wait, prepared beforehand and called one after another; both take turns.
+    Those are a copy of the frame, the phase with the copies of rings and mirrors (one launch, or TensorRT's enqueue and
+    the copies), a copy of each answer and one wait, prepared beforehand and called one after another; both take turns.
     """
     cuda = open_cuda()
     frames = frames_of(model, 1)
@@ -124,26 +138,31 @@ def runner_time(model: Model, pairs: int = 300) -> float:
 
 def _bare_step(session: Session, frames: dict[str, np.ndarray], cuda: Any) -> Callable[[], None]:
     lane: Any = session.engine
-    queue, graphs, step = lane.stream, cuda.graphs, [0]
+    queue, graphs = lane.stream, cuda.graphs
     ups = [(buffer, _page(lane, buffer)) for buffer in session.inputs.values()]
     downs = [(buffer, _page(lane, buffer)) for buffer in session.outputs.values()]
     for (_, page), frame in zip(ups, frames.values(), strict=True):
         np.copyto(page.array, frame)
-    copying = [storage for storage in session.storages if storage.copies]
+    rounds, apart = len(session._rounds), session._apart
+    start = -(-session._started // rounds) * rounds  # a round in which nothing starts up any more
+    due = []
+    for session.steps in range(start, start + rounds):
+        binding, copies = session.due()
+        due.append((binding, copies, binding.graphs.get((binding.moved, id(copies)))))  # type: ignore[attr-defined]
+    step = [start]
 
     def bare() -> None:
         number = step[0]
-        step[0] = session.steps = number + 1
-        binding = session.binding()
-        recorded = binding.graphs.get(binding.moved)
+        step[0] = number + 1
+        binding, copies, recorded = due[number % rounds]
         with cuda:
             for buffer, page in ups:
                 cuda.upload(buffer.address, page, queue)
             if recorded is None:
-                lane.run(binding)
+                lane.run(binding, copies)
             else:
-                graphs.launch(recorded, queue.handle)
-            for storage in copying:
+                graphs.launch(recorded[0], queue.handle)
+            for storage in apart:
                 if storage.writes(number):
                     storage.advance(number)
             for buffer, page in downs:
@@ -195,7 +214,7 @@ def time_stacked(model: Model, graph: bytes) -> dict[str, float]:
             taken = {past: stack[here] for (past, _), stack in zip(pairs, stacks, strict=True)}
             given = {new: stack[there] for (_, new), stack in zip(pairs, stacks, strict=True)}
             bindings.append(lane.bind({**inputs, **taken}, {**outputs, **given}))
-        lane.prepare(bindings)
+        lane.prepare(bindings, [(binding, ()) for binding in bindings])
         read, turn = list(outputs.values())[:1], [0]
         for buffer in read:
             lane.memory.stage(buffer)

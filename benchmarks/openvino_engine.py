@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import onnx
@@ -11,7 +11,7 @@ import openvino
 from edgeco.engines.aliasing import check_aliasing
 from edgeco.engines.host import HostMemory
 from edgeco.engines.phased import Phased
-from edgeco.engines.protocol import Binding, Buffer, Engine, Tensor
+from edgeco.engines.protocol import Binding, Buffer, Copies, Engine, Tensor
 
 TYPES = {"f32": "float32", "f16": "float16", "i8": "int8", "u8": "uint8"}
 
@@ -54,17 +54,19 @@ class OpenVinoEngine:
         check_aliasing(inputs, outputs)
         return OpenVinoBinding(self._compiled, inputs, outputs)
 
-    def run(self, binding: Binding) -> None:
-        """Run the graph once."""
+    def run(self, binding: Binding, copies: Copies = ()) -> None:
+        """Run the graph once, and copy."""
         assert isinstance(binding, OpenVinoBinding)
         binding.request.infer()
+        for copy in copies:
+            copy()
 
     def lane(self, rows: int) -> OpenVinoEngine:
         """Itself, for the one row it was compiled for."""
         assert rows == 1
         return self
 
-    def prepare(self, bindings: Sequence[Binding]) -> bool:
+    def prepare(self, bindings: Sequence[Binding], runs: Iterable[tuple[Binding, Copies]]) -> bool:
         """Nothing."""
         return False
 

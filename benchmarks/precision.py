@@ -1,30 +1,34 @@
-"""FP16 and INT8 against FP32 over ten receptive fields, and what a step takes in each on this machine's processor.
+"""FP16 and INT8 against FP32 over ten receptive fields, by step, and how many held-out cases each tells rightly.
 
 ``python benchmarks/precision.py NETWORK … -o precision.json``. Networks without weights of their own get random ones,
-norms included; frames are those of ``EDGECO_TEST_DATA``'s recordings where pictures are wanted, else correlated noise.
+norms included; ``precision_data.py`` says what they are calibrated on, compared on and tested with. With ``--keep
+FOLDER`` the forms are kept, for ``precision_speed.py`` to time.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import torch
+from precision_data import TRAINED, material
 from randomised import randomised
 
 from edgeco.building import _Work, resolve
 from edgeco.bundle.manifest import Manifest
 from edgeco.bundle.validate import state_bytes
-from edgeco.calibration.drift import drift_stream, drifts
+from edgeco.calibration.drift import Drift, drift_stream, drifts
 from edgeco.calibration.forms import described, measured, prepare, quantised_form
 from edgeco.calibration.half_range import half_range
 from edgeco.calibration.recordings import recorded
 from edgeco.calibration.rollout import observe
-from edgeco.calibration.speed import step_milliseconds
 from edgeco.export.check import rollout
 from edgeco.export.exported import Exported
 from edgeco.export.onnx import export_onnx
@@ -32,21 +36,20 @@ from edgeco.export.opset17 import opset17
 from edgeco.export.package import manifest_of
 from edgeco.export.tensorrt_forms import half_form
 from edgeco.factory import make_network
-from edgeco.runtime.preprocess import Preprocessor
-from edgeco.runtime.sources import open_source
 
 Array = np.ndarray[Any, Any]
 NETWORKS: dict[str, dict[str, Any]] = {
     "camera-motion": {},
+    "fingertip-gesture": {},
+    "watch-activity": {},
+    "hand-digit-motion": {},
     "st-gcn-star": {},
     "oad-b2": {},
     "x3d-s": {"clip": [3, 13, 160, 160]},
     "x3d-s-112": {"model": "x3d-s", "clip": [3, 13, 112, 112], "arguments": {"pixels": 112}},
 }
-CALIBRATED_ON, COMPARED_ON = ("nasa_13013.mp4", "asl_book.mkv"), "car-detection.mp4"
-STREAM = 60
-"""Frames of each calibration stream after the first valid answer."""
-TRAINED = ("camera-motion",)
+POINTS = 80
+"""Of a curve in the file."""
 
 
 def network(name: str) -> tuple[Exported, Manifest]:
@@ -62,77 +65,87 @@ def network(name: str) -> tuple[Exported, Manifest]:
     return exported, manifest_of(name, spec, work.graph, work.preprocessing, None, 0, 0, {})
 
 
-def frames_of(manifest: Manifest, source: str, seed: int, count: int) -> Array:
-    """Frames as a network takes them."""
-    folder = os.environ.get("EDGECO_TEST_DATA")
-    if manifest.preprocessing is not None and folder:
-        prepare = Preprocessor(manifest.preprocessing)
-        made = []
-        with open_source(str(Path(folder) / "video" / source)) as opened:
-            for frame in opened:
-                made.append(np.array(prepare(frame.image)))
-                if len(made) == count:
-                    break
-        return np.stack(made)
-    rng = np.random.default_rng(seed)
-    shape = tuple(manifest.inputs[0].shape)
-    made_up = rng.standard_normal((count, *shape)).astype(np.float32)
-    for index in range(1, count):
-        made_up[index] = 0.8 * made_up[index - 1] + 0.6 * made_up[index]
-    if manifest.preprocessing is None:
-        return made_up
-    return np.clip(128 + 48 * made_up, 0, 255).astype(np.uint8)
-
-
-def study(name: str, threads: int) -> dict[str, Any]:
+def study(name: str, threads: int, keep: Path | None) -> dict[str, Any]:
     """Everything that is told of one network."""
     exported, manifest = network(name)
-    count = manifest.timeline.valid_from + STREAM
-    streams = [frames_of(manifest, source, seed, count) for seed, source in enumerate(CALIBRATED_ON)]
-    ranges = observe(exported, manifest, recorded(manifest, streams), threads=threads)
-    frames = frames_of(manifest, COMPARED_ON, 9, max(manifest.timeline.receptive_field, 20))
-    stream = drift_stream(frames, manifest)
-    expected = rollout(exported.phases(), manifest, stream)
-    forms = {"fp32": (exported, manifest)}
-    told: dict[str, Any] = {"name": name, "receptive_field": manifest.timeline.receptive_field, "steps": len(stream)}
-    told["spread"] = _spread(expected[manifest.outputs[0].name][manifest.timeline.valid_from :])
+    used = material(name, manifest)
+    ranges = observe(exported, manifest, recorded(manifest, used.calibrated), threads=threads)
+    streams = [drift_stream(frames, manifest) for frames in used.compared]
+    expected = [rollout(exported.phases(), manifest, stream) for stream in streams]
+    told: dict[str, Any] = {"name": name, "receptive_field": manifest.timeline.receptive_field}
+    told |= {"streams": len(streams), "steps": len(streams[0]), "frames": ranges.frames}
+    told["spread"] = _spread(expected[0][manifest.outputs[0].name][manifest.timeline.valid_from :])
     _, rounded = half_form(exported, [opset17(g) for g in exported.graphs], manifest, half_range(ranges).beyond)
-    drift: dict[str, Any] = {"fp16": drifts(manifest, expected, rollout(rounded.phases(), manifest, stream))}
-    prepared = prepare(exported, manifest, ranges, frames)
+    forms, run = {"fp32": (exported, manifest)}, {"fp32": (exported, manifest), "fp16": (rounded, manifest)}
+    halves = [
+        drifts(manifest, right, rollout(rounded.phases(), manifest, stream))
+        for stream, right in zip(streams, expected, strict=True)
+    ]
+    drift = {"fp16": _together([found[0] for found in halves])}
+    prepared = prepare(exported, manifest, ranges, np.concatenate(used.compared) if len(streams) > 1 else streams[0])
     for target in ("cpu", "trt-weak", "trt-strong"):
         form, runs = quantised_form(prepared, target)
-        drift[form.name] = measured(runs, manifest, form, stream, expected)
+        own = described(manifest, form)
+        run[form.name] = (runs, own)
+        found = [measured(runs, manifest, form, s, right)[0] for s, right in zip(streams, expected, strict=True)]
+        drift[form.name] = _together(found)
         if target == "cpu":
-            forms["int8"] = (form.exported, described(manifest, form))
+            forms["int8"] = (form.exported, own)
             told |= {key: form.told[key] for key in ("layers", "floats", "equalised")}
-            told["states"] = _states(manifest, described(manifest, form))
+            told["states"] = _states(manifest, own)
             told["weights"] = {n: sum(a.nbytes for a in e.weights.values()) for n, (e, _) in forms.items()}
-    told["drift"] = {key: [one.to_json() for one in found] for key, found in drift.items()}
-    if name == "camera-motion":
-        told["accuracy"] = accuracy({**forms, "fp16": (rounded, manifest)})
-        print("right answers", told["accuracy"])
-    told["milliseconds"] = step_milliseconds(forms, 25, threads)
+    told["drift"] = {key: _shown(found) for key, found in drift.items()}
+    if used.tested is not None:
+        told["accuracy"] = {key: used.tested.right(*form) for key, form in run.items()}
+    if keep is not None:
+        for key, (made, own) in forms.items():
+            _keep(keep / name / key, made, own)
     return told
 
 
-def accuracy(forms: dict[str, tuple[Exported, Manifest]], cases: int = 400) -> dict[str, list[int]]:
-    """Right answers of the camera-motion network to the last frame of generated streams that it was not trained on.
+def _together(found: Sequence[Drift]) -> Drift:
+    """What several streams of one length show, as if of one: the worst of all, the mean of all, by step the worst."""
+    return replace(
+        found[0],
+        steps=sum(drift.steps for drift in found),
+        cosine=min(drift.cosine for drift in found),
+        mean_cosine=float(np.mean([drift.mean_cosine for drift in found])),
+        moving=min(drift.moving for drift in found),
+        error=max(drift.error for drift in found),
+        mean_error=float(np.mean([drift.mean_error for drift in found])),
+        agreement=float(np.mean([drift.agreement for drift in found])),
+        second=float(np.mean([drift.second for drift in found])),
+        last=float(np.mean([drift.last for drift in found])),
+        cosines=tuple(np.min([drift.cosines for drift in found], axis=0)),
+        errors=tuple(np.max([drift.errors for drift in found], axis=0)),
+        agreements=tuple(np.mean([drift.agreements for drift in found], axis=0)),
+    )
 
-    Every form sees the same streams; each gives [right, of so many].
-    """
-    from edgeco.train import camera_motion as motion
 
-    generator = np.random.default_rng((77, 2**31))
-    right = dict.fromkeys(forms, 0)
-    for number in range(cases):
-        if number % 32 == 0:
-            pool = [motion.texture(generator) for _ in range(10)]
-        label = number % len(motion.LABELS)
-        stream = motion.clip(generator, pool, label, motion.FRAMES + 8)[..., None]
-        for name, (made, manifest) in forms.items():
-            answers = rollout(made.phases(), manifest, stream)[manifest.outputs[0].name]
-            right[name] += int(answers[-1].argmax() == label)
-    return {name: [count, cases] for name, count in right.items()}
+def _shown(found: Drift) -> dict[str, Any]:
+    """A drift with fewer points of its curves: each the worst of those that it stands for, or their mean."""
+
+    def fewer(curve: Sequence[float], of_run: Callable[[Array], Any]) -> list[float]:
+        return [float(f"{of_run(part):.5g}") for part in np.array_split(curve, min(len(curve), POINTS))]
+
+    curves = {"cosines": np.min, "errors": np.max, "agreements": np.mean}
+    return {**found.to_json(), **{name: fewer(getattr(found, name), of) for name, of in curves.items()}}
+
+
+def written(made: Sequence[dict[str, Any]]) -> str:
+    """JSON with a line for each curve."""
+    return (
+        re.sub(r"\[\s+([-\d.e,\s]+?)\s+\]", lambda m: f"[{' '.join(m[1].split())}]", json.dumps(made, indent=1)) + "\n"
+    )
+
+
+def _keep(folder: Path, made: Exported, own: Manifest) -> None:
+    """The complete graphs of a form and the manifest with its histories."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for number, graph in enumerate(made.phases()):
+        if graph is not None:
+            (folder / f"{number}.onnx").write_bytes(graph)
+    (folder / "manifest.json").write_bytes(msgspec.json.encode(own))
 
 
 def _spread(answers: Array) -> float:
@@ -152,23 +165,22 @@ def _states(manifest: Manifest, own: Manifest) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Study the networks that are named, and write what came of it."""
+    """Study the networks that are named, and write what came of it; others in the file stay as they are."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("networks", nargs="*", default=list(NETWORKS), metavar="NETWORK")
     parser.add_argument("-o", "--out", type=Path, default=Path("precision.json"))
+    parser.add_argument("--keep", type=Path, metavar="FOLDER")
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
-    made = []
+    made = {told["name"]: told for told in json.loads(options.out.read_text())} if options.out.exists() else {}
     for name in options.networks:
-        told = study(name, options.threads)
-        made.append(told)
-        drift = {key: found[0] for key, found in told["drift"].items()}
-        for key, one in drift.items():
+        told = made[name] = study(name, options.threads, options.keep)
+        for key, one in told["drift"].items():
             told_of = {k: one[k] for k in ("cosine", "moving", "error", "mean_error", "agreement", "growth")}
             shown = ", ".join(f"{k} {v if v is None else format(v, '.5g')}" for k, v in told_of.items())
-            print(f"{name:14} {key:16} {shown}")
-        print(name, told["milliseconds"], told["states"], f"spread {told['spread']:.2g}", flush=True)
-        options.out.write_text(json.dumps(made, indent=1))
+            print(f"{name:18} {key:16} {shown}")
+        print(name, told["states"], f"spread {told['spread']:.2g}", "right", told.get("accuracy"), flush=True)
+        options.out.write_text(written([made[known] for known in NETWORKS if known in made]))
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ from randomised import randomised
 from torch import Tensor, nn
 
 import edgeco
+from edgeco.engines.protocol import Copies
 from edgeco.engines.session import Session
 from edgeco.models import x3d
 from edgeco.runtime.model import Model
@@ -191,8 +192,10 @@ class Idle:
         """What a session takes for its rows is idle too."""
         return Idle(self._engine.lane(rows))
 
-    def run(self, binding: object) -> None:
-        """Nothing."""
+    def run(self, binding: object, copies: Copies = ()) -> None:
+        """The copies alone."""
+        for copy in copies:
+            copy()
 
 
 def runner_time(model: Model, frame: Array, steps: int = 3000) -> float:

@@ -85,7 +85,7 @@ def study(exported: Exported, manifest: Manifest, videos: dict[str, Array], out:
     """Every form calibrated on all recordings but some, against FP32 on these, or on three if none is left out."""
     given = [video for name, video in videos.items() if name not in out]
     ranges = observe(exported, manifest, recorded(manifest, given))
-    prepared = prepare(exported, manifest, ranges, given)
+    prepared = prepare(exported, manifest, ranges, given[0])
     made: dict[str, Any] = {"left out": list(out), "calibrated on": len(given)}
     halves = [opset17(graph) for graph in exported.graphs]
     _, rounded = half_form(exported, halves, manifest, half_range(ranges).beyond)

@@ -25,6 +25,7 @@ from edgeco.bundle.manifest import SCHEMA_VERSION, Manifest, Preprocessing
 from edgeco.bundle.ranges import RANGES
 from edgeco.calibration.calibrating import summarize
 from edgeco.calibration.sources import shown_source
+from edgeco.calibration.speed import preferred
 from edgeco.calibration.stage import plan_of, precision_stage
 from edgeco.continual.convert import StepGraph, convert_graph, trace_network
 from edgeco.continual.gate import gate
@@ -129,10 +130,13 @@ def resolve(fields: dict[str, Any]) -> tuple[BuildSpec, Any]:
 
 
 def _for_device(fields: dict[str, Any]) -> dict[str, Any]:
-    """The fields with those that follow from the device, a TensorRT one; what it cannot do is refused first."""
+    """The fields with those that follow from the device; what it cannot do is refused first."""
     asked = fields.get("precision", ())
     target = target_of(find_profile(str(fields["device"])), [asked] if isinstance(asked, str) else asked)
-    implied = {"precision": [v for v in get_args(Variant) if v in ("fp32", target.precision)], "tensorrt": True}
+    implied = {
+        "precision": [v for v in get_args(Variant) if v in ("fp32", target.precision)],
+        "tensorrt": target.tensorrt is not None,
+    }
     return {**implied, **fields, "device": target.device}
 
 
@@ -188,6 +192,7 @@ def build(
     report.calibration = None if ranges is None else summarize(ranges).to_json()
     report.drifts.update({form.name: form.drift for form in forms})
     report.forms.update({form.name: form.told for form in forms if form.told})
+    manifest = msgspec.structs.replace(manifest, preferred=preferred(forms))
     say("writing the bundle")
     made.journey.enter("export")
     manifest, members = members_of(manifest, exported, frames, answers, report.to_json(), ENGINE_TOLERANCE, forms)

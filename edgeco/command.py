@@ -162,6 +162,24 @@ def need_build_side(*packages: str) -> None:
         raise EngineError(f"building needs {' and '.join(missing)}: pip install 'edgeco[build]' on the workstation")
 
 
+def shape_of(text: str | None) -> tuple[int, ...] | None:
+    """The value of ``--shape``, None where it is not given.
+
+    Raises:
+        SpecError: it is no list of whole numbers above 0.
+
+    Example:
+        >>> shape_of("16,2")
+        (16, 2)
+    """
+    if text is None:
+        return None
+    parts = text.split(",")
+    if not all(part.strip().isdecimal() and int(part) for part in parts):
+        raise SpecError(f"--shape {text!r} is not a list of whole numbers, as in 16,2.")
+    return tuple(map(int, parts))
+
+
 def refuse_overwriting(output: str | os.PathLike[str] | None, *inputs: str | os.PathLike[str] | None) -> None:
     """Refuse to write over a file that is being read.
 

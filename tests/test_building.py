@@ -411,6 +411,11 @@ class TestDevices:
         assert (target["precision"], target["typings"], target["opset"]) == ("fp16", ["weak", "strong"], 17)
         assert target["tensorrt"] == {"first": "8.6", "last": "10.16"}
         assert model.manifest.provenance["spec"]["device"] == "jetson-orin-nano-8gb"
+        assert set(model.manifest.variants) == {"fp32", "trt-fp32", "trt-fp16"}
+
+    def test_a_processor_gets_no_forms_of_tensorrt(self, made: Any) -> None:
+        report, model = made("SensorNet", device="cpu")
+        assert set(model.manifest.variants) == {"fp32"} and report.target["typings"] == ("cpu",)
 
     def test_without_a_device_there_is_no_target(self, made: Any) -> None:
         report, model = made("SensorNet")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -289,9 +290,54 @@ def test_fp16_keeps_in_fp32_what_was_seen_beyond_it(tmp_path: Path) -> None:
     assert "trt-fp16 differs from FP32" in said(refused, 1), "without a calibration nobody knows what to keep"
 
 
+def test_fp16_is_written_anew_where_new_ranges_reach_beyond_it(tmp_path: Path) -> None:
+    """A bundle built on quiet recordings meets loud ones: what FP16 cannot hold now stays in FP32."""
+    net = written(tmp_path / "net.py", NET)
+    quiet, loud = rows(tmp_path / "quiet.csv", 60), rows(tmp_path / "loud.csv", 60, scale=1e5)
+    out = tmp_path / "net.edgeco"
+    assert call("build", f"{net}:make", "-o", out, "--calibrate", quiet, "--precision", "fp16").exit_code == 0
+    before = open_bundle(out)
+    assert call("calibrate", out, "--source", quiet, "--method", "mse").exit_code == 0
+    same = open_bundle(out)
+    assert call("calibrate", out, "--source", loud).exit_code == 0
+    after = open_bundle(out)
+    member = before.manifest.variants["trt-fp16"].graphs[0]
+    assert before.read(member) == same.read(member) != after.read(member)
+    report = after.report()
+    assert report is not None and report["calibration"]["half"]["beyond"]
+
+
+def test_wishes_that_cannot_be_met_are_told_before_anything_is_read(sensor: Path, tmp_path: Path) -> None:
+    tape, out, ranges = rows(tmp_path / "r.csv", 30), tmp_path / "out.edgeco", tmp_path / "out.json"
+    read = ("calibrate", sensor, "--source", tape)
+    for arguments, message in (
+        ((*read, "--precision", "int8", "--keep-float", "h00O", "-o", out), "no layer or history 'h00O' .* as in h00"),
+        ((*read, "--keep-float", "h000", "-o", out), "are of INT8; add --precision int8"),
+        ((*read, "--precision", "int8", "--budget", "7", "-o", out), "give a mean relative error above 0"),
+        ((*read, "--precision", "int8", "-o", ranges), "holds ranges and no form"),
+        (("calibrate", sensor, "--source", "", "-o", out), "A source has no name"),
+        ((*read, "--shape", "3,x", "-o", out), "not a list of whole numbers"),
+    ):
+        assert re.search(message, said(call(*arguments), 2))
+        assert [path.name for path in tmp_path.iterdir()] == ["r.csv"], "no half-made file, no interrupted calibration"
+    assert call(*read, "-o", ranges).exit_code == 0
+    refused = call("calibrate", sensor, "--ranges", ranges, "--frames", 3, "-o", out)
+    assert refused.exit_code == 2 and "--frames is of what is read from --source" in refused.stderr
+
+
+def test_cases_in_the_lines_of_a_csv_are_streams(sensor: Path, tmp_path: Path) -> None:
+    lines = (f"{case % 2}," + ",".join(f"{(case * 7 + j) % 11 - 5}" for j in range(80)) for case in range(6))
+    tape, out = written(tmp_path / "cases.csv", "\n".join(lines)), tmp_path / "r.json"
+    told = json.loads(call("calibrate", sensor, "--source", tape, "--shape", "20,4", "-o", out, "--json").stdout)
+    assert (told["frames"], told["streams"]) == (120, 6)
+
+
 def test_int8_is_not_built_on_nothing(tmp_path: Path) -> None:
     net = written(tmp_path / "net.py", NET)
     out = tmp_path / "net.edgeco"
+    tape = rows(tmp_path / "tape.csv", 40)
+    named = call("build", f"{net}:make", "-o", out, "--calibrate", tape, "--precision", "int8", "--keep-float", "none")
+    assert "no layer or history 'none'" in said(named, 2)
     assert "name recordings to calibrate on with --calibrate" in said(
         call("build", f"{net}:make", "-o", out, "--precision", "int8"), 2
     )

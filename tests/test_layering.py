@@ -14,7 +14,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "edgeco"
 
-BOTH = {"bundle", "devices", "errors", "files", "named"}
+BOTH = {"bundle", "devices", "errors", "files", "named", "page"}
 RUN = {"engines", "runtime"}
 FRONT = {"show", "command", "cli"}
 BUILD = {
@@ -29,12 +29,13 @@ MAY_USE: dict[str, set[str]] = {
     "errors": set(),
     "files": {"errors"},
     "named": {"errors"},
+    "page": set(),
     "bundle": {"files", "errors"},
     "devices": {"bundle", "files", "errors"},
     "engines": {"devices", "bundle", "files", "errors"},
     "runtime": {"engines", "devices", "bundle", "files", "named", "errors"},
     "show": {
-        *("runtime", "engines", "devices", "bundle", "files", "errors", "command"),
+        *("runtime", "engines", "devices", "bundle", "files", "page", "errors", "command"),
         *("building", "calibration", "spec", "evaluation", "prune", "adapters", "train"),
     },
     "command": {"errors"},
@@ -62,10 +63,10 @@ MAY_USE: dict[str, set[str]] = {
     "calibration": {"export", "train", "spec", "runtime", "engines", "devices", "bundle", "files", "named", "errors"},
     "train": {"factory", "models", "runtime", "engines", "bundle", "command", "files", "errors"},
     "evaluation": {"stages", "train", "spec", "models", "runtime", "engines", "bundle", "files", "errors"},
-    "adapters": {"prune", "train", "factory", "spec", "continual", "graph", "models", "files", "errors"},
+    "adapters": {"prune", "train", "factory", "spec", "continual", "graph", "models", "files", "page", "errors"},
     "prune": {
         *("train", "export", "factory", "spec", "models", "continual", "graph"),
-        *("runtime", "engines", "devices", "bundle", "files", "errors"),
+        *("runtime", "engines", "devices", "bundle", "files", "page", "errors"),
     },
     "stages": {"prune", "adapters", "factory", "spec", "errors"},
     "building": {

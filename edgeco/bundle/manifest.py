@@ -156,6 +156,16 @@ class Variant(Record, frozen=True):
     """By name, the histories that this variant stores otherwise."""
 
 
+class Preference(Record, frozen=True):
+    """Which variant was the fastest on a kind of device, timed side by side; all of them had passed their gates."""
+
+    variant: str
+    machine: str
+    """Architecture of the processor that was timed, as ``platform.machine()`` calls it: x86_64, aarch64."""
+    milliseconds: dict[str, Annotated[float, msgspec.Meta(gt=0)]]
+    """Median of a step, by variant."""
+
+
 class Golden(Record, frozen=True):
     """Frames and the answers the network gives to them, from reset, in one safetensors member.
 
@@ -215,6 +225,8 @@ class Manifest(Record, frozen=True):
     golden: Golden
     costs: Costs
     members: dict[str, Member]
+    preferred: dict[str, Preference] = {}
+    """By kind of device, of which there is ``cpu``: the variant to run there unless another is asked for."""
     preprocessing: Preprocessing | None = None
     labels: tuple[str, ...] | None = None
     activation: Literal["none", "softmax", "sigmoid"] = "none"

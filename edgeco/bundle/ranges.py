@@ -24,6 +24,7 @@ RANGES = "ranges.json"
 
 Method = Literal["max", "entropy", "percentile", "mse"]
 Magnitude = Annotated[float, msgspec.Meta(ge=0)]
+_GREATEST = float(np.finfo(np.float32).max)
 _HASH = re.compile(r"[0-9a-f]{64}")
 LEVELS = 127
 """Steps of INT8 on either side of zero."""
@@ -61,6 +62,8 @@ class TensorRange(Record, frozen=True):
     """Numbers left out because they stand for nothing: of minus infinity behind a mask, or before a maximum."""
     border: float | None = None
     """Of a history: what lies before its first element, as the manifest has it."""
+    channels: tuple[tuple[float, float], ...] = ()
+    """Of a history whose elements have axes: the least and greatest number of each place of the first of them."""
 
     @property
     def peak(self) -> float:
@@ -203,6 +206,8 @@ def _check(ranges: Ranges, where: str) -> None:
 
 
 def _wrong(found: TensorRange) -> str | None:
+    if max(abs(found.low), abs(found.high)) > _GREATEST:
+        return "it holds numbers beyond those of FP32"
     if found.low > found.high:
         return f"its least number {found.low} is above its greatest {found.high}"
     if found.amax > found.peak:
@@ -211,4 +216,7 @@ def _wrong(found: TensorRange) -> str | None:
         return f"its histogram ends at {found.limit}, and {found.peak} was seen"
     if sum(found.histogram) > found.count:
         return "its histogram counts more numbers than were seen"
+    for low, high in found.channels:
+        if not found.low <= low <= high <= found.high:
+            return f"one of its channels goes from {low} to {high}, where {found.low} to {found.high} was seen"
     return None

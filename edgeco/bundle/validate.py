@@ -17,7 +17,17 @@ from edgeco.bundle.limits import (
     MAX_STATE,
     MAX_STRIDE,
 )
-from edgeco.bundle.manifest import History, Input, Manifest, Output, Preprocessing, Stored, Timeline, Variant
+from edgeco.bundle.manifest import (
+    History,
+    Input,
+    Manifest,
+    Output,
+    Preference,
+    Preprocessing,
+    Stored,
+    Timeline,
+    Variant,
+)
 from edgeco.bundle.text import shown
 from edgeco.errors import BundleError
 
@@ -56,6 +66,8 @@ def validate(manifest: Manifest) -> None:
     _require(bool(manifest.variants), "it has no variant of the network")
     for name, variant in manifest.variants.items():
         _check_variant(name, variant, manifest)
+    for target, preference in manifest.preferred.items():
+        _check_preference(target, preference, manifest)
     _check_golden(manifest)
     _check_layers(manifest)
     for name, member in manifest.members.items():
@@ -234,6 +246,16 @@ def _check_variant(name: str, variant: Variant, manifest: Manifest) -> None:
     _require(state <= MAX_STATE, f"the histories of {what} take {state} bytes; the limit is {MAX_STATE}")
     for member in (*filter(None, variant.graphs), variant.weights):
         _require(member in manifest.members, f"{what} names member {shown(member)}, which the bundle does not hold")
+
+
+def _check_preference(target: str, preference: Preference, manifest: Manifest) -> None:
+    what = f"the preference for {shown(target)}"
+    _require(_plain(target), f"{what} has a name that is empty, too long or has control characters")
+    _require(_plain(preference.machine), f"{what} names no machine")
+    timed = preference.milliseconds
+    for name in (preference.variant, *timed):
+        _require(name in manifest.variants, f"{what} names a variant {shown(name)}, which there is not")
+    _require(preference.variant in timed, f"{what} is a variant that was not timed")
 
 
 def _check_golden(manifest: Manifest) -> None:

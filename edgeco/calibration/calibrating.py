@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -17,9 +17,9 @@ from edgeco.bundle.manifest import Manifest
 from edgeco.bundle.ranges import Method, Ranges
 from edgeco.calibration.checkpoint import Checkpoint
 from edgeco.calibration.half_range import HalfRange, half_range
-from edgeco.calibration.making import Made, Wanted, make_forms
+from edgeco.calibration.making import Made, Wanted, check_wanted, make_forms
 from edgeco.calibration.methods import METHOD, PERCENTILE
-from edgeco.calibration.ranges import save_ranges
+from edgeco.calibration.ranges import check_ranges, save_ranges
 from edgeco.calibration.recordings import Recording
 from edgeco.calibration.rollout import CalibrationStopped, Progress, observe
 from edgeco.calibration.sources import Reading, open_recordings
@@ -46,6 +46,7 @@ class Plan:
         fps: rate the network is held to; None: the bundle's; 0: every frame.
         seed: of the choice of recordings.
         pre: makes of a frame what the network takes; the bundle's preprocessing unless given.
+        shape: (frames, *frame) of the case in each line of a .csv file, after its class; None where a line is a frame.
         threads: processor threads; None for the physical cores.
     """
 
@@ -59,6 +60,7 @@ class Plan:
     fps: float | None = None
     seed: int = 0
     pre: Prepare | None = None
+    shape: tuple[int, ...] | None = None
     threads: int | None = None
 
 
@@ -121,8 +123,21 @@ class CalibrationReport:
         }
 
 
-def find_ranges(exported: Exported, manifest: Manifest, plan: Plan, watch: Watch | None = None) -> Ranges:
+def find_ranges(
+    exported: Exported,
+    manifest: Manifest,
+    plan: Plan,
+    watch: Watch | None = None,
+    recordings: Sequence[Recording] | None = None,
+) -> Ranges:
     """Ranges of an exported network, on the recordings of a plan.
+
+    Args:
+        exported: the FP32 graphs.
+        manifest: what describes them.
+        plan: what to calibrate on.
+        watch: who is told and asked.
+        recordings: those of the plan, where they are open already: a camera is opened once.
 
     Raises:
         SpecError: an option that is none.
@@ -134,7 +149,7 @@ def find_ranges(exported: Exported, manifest: Manifest, plan: Plan, watch: Watch
     return observe(
         exported,
         manifest,
-        recordings_of(manifest, plan, seen.stop),
+        recordings_of(manifest, plan, seen.stop) if recordings is None else recordings,
         method=plan.method,
         percentile=plan.percentile,
         reset=plan.reset,
@@ -148,7 +163,7 @@ def find_ranges(exported: Exported, manifest: Manifest, plan: Plan, watch: Watch
 
 def recordings_of(manifest: Manifest, plan: Plan, stop: Callable[[], bool] = lambda: False) -> list[Recording]:
     """The recordings of a plan, none of them read yet. Raises as ``find_ranges``."""
-    reading = Reading(plan.fps, plan.seconds, plan.pre, stop)
+    reading = Reading(plan.fps, plan.seconds, plan.pre, stop, plan.shape)
     return open_recordings(plan.sources, manifest, reading, plan.streams, plan.seed)
 
 
@@ -189,6 +204,7 @@ def calibrate_bundle(
 
     Raises:
         BundleError: the bundle is damaged.
+        SpecError: what is wanted cannot be, or names what the network does not have.
         CalibrationError: the ranges are of another network, or none can be found; see ``find_ranges``.
         CalibrationStopped: interrupted on demand.
         CheckFailed: a form drifts further from FP32 than it may.
@@ -198,21 +214,24 @@ def calibrate_bundle(
     bundle = open_bundle(path)
     exported = exported_of(bundle)
     target = Path(path if out is None else out)
+    asked = wanted or Wanted()
     check_target(target)
+    check_wanted(bundle, exported, asked, alone=target.suffix == ".json")
     seen = watch or Watch()
+    recordings: list[Recording] = []
     if isinstance(plan, Ranges):
         ranges = plan
-        ranges.check_model(exported)
+        check_ranges(ranges, exported, bundle.manifest)
     else:
         if seen.checkpoint is None:
             seen = replace(seen, checkpoint=Checkpoint(target.with_name(target.name + KEPT)))
-        ranges = find_ranges(exported, bundle.manifest, plan, seen)
+        recordings = recordings_of(bundle.manifest, plan, seen.stop)
+        ranges = find_ranges(exported, bundle.manifest, plan, seen, recordings)
     made = Made()
     if target.suffix == ".json":
         save_ranges(ranges, target)
     else:
-        recordings = [] if isinstance(plan, Ranges) else recordings_of(bundle.manifest, plan)
-        made = make_forms(bundle, exported, ranges, recordings, wanted or Wanted(), _stoppable(seen))
+        made = make_forms(bundle, exported, ranges, recordings, asked, _stoppable(seen))
         rewritten(bundle, ranges, summarize(ranges).to_json(), made.forms, target)
     if seen.checkpoint is not None:
         seen.checkpoint.remove()

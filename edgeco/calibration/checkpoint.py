@@ -63,15 +63,17 @@ class Checkpoint:
         return time.monotonic() - self._last >= self._seconds
 
     def write(self, position: Position, observers: Sequence[Observer], past: Mapping[str, Array]) -> None:
-        """Keep where the work stands. Raises WriteError."""
+        """Keep where the work stands; what was kept before stays where that fails. Raises WriteError."""
+        self._last = time.monotonic()
         tensors = {
             "numbers": np.array([observer.numbers() for observer in observers]),
             "bins": np.stack([observer.bins for observer in observers]),
         }
+        kept = {f"channels.{place}": observer.channels for place, observer in enumerate(observers)}
+        tensors |= {name: array for name, array in kept.items() if array is not None}
         tensors |= {f"past.{name}": np.ascontiguousarray(array) for name, array in past.items()}
         with replace_file(self.path) as handle:
             handle.write(save(tensors, {"position": json.dumps(asdict(position))}))
-        self._last = time.monotonic()
 
     def read(self, task: str) -> tuple[Position, list[Observer], dict[str, Array]] | None:
         """Where the work stood; None where there is nothing to go on from.
@@ -86,7 +88,10 @@ class Checkpoint:
                 position = Position(**json.loads(file.metadata()["position"]))
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (it is no mapping)
             numbers, bins = tensors.pop("numbers"), tensors.pop("bins")
-            observers = [Observer.resume(n, b) for n, b in zip(numbers, bins, strict=True)]
+            observers = [
+                Observer.resume(n, b, tensors.pop(f"channels.{place}", None))
+                for place, (n, b) in enumerate(zip(numbers, bins, strict=True))
+            ]
         except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
             raise CalibrationError(
                 f"{self.path} is no interrupted calibration ({error}); remove it to begin anew."

@@ -7,7 +7,7 @@ greatest class.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -46,6 +46,7 @@ class Drift:
         agreement: the share of steps in which the greatest class is the same; None of one number alone.
         second, last: mean error of the second and the last tenth of the stream.
         cosines, errors: by step, at most ``SHOWN``, each the worst of a run of steps.
+        agreements: the share of each such run in which the greatest class is the same; empty of one number alone.
     """
 
     output: str
@@ -60,6 +61,7 @@ class Drift:
     last: float
     cosines: tuple[float, ...]
     errors: tuple[float, ...]
+    agreements: tuple[float, ...]
 
     @property
     def growth(self) -> float:
@@ -144,7 +146,7 @@ def _drift(name: str, right: Array, left: Array) -> Drift:
     products = np.maximum(sizes * np.linalg.norm(left, axis=1), tiny)
     cosines = np.where(sizes > tiny, (left * right).sum(axis=1) / products, 1.0)
     errors, cosines = np.nan_to_num(errors, nan=np.inf), np.nan_to_num(cosines, nan=-1.0)
-    agreement = float((left.argmax(1) == right.argmax(1)).mean()) if right.shape[1] > 1 else None
+    agreed = (left.argmax(1) == right.argmax(1)).astype(np.float64) if right.shape[1] > 1 else None
     tenth = max(len(right) // 10, 1)
     return Drift(
         output=name,
@@ -154,11 +156,12 @@ def _drift(name: str, right: Array, left: Array) -> Drift:
         moving=_moving(right, left),
         error=float(np.nan_to_num(np.abs(left - right), nan=np.inf).max() / max(float(np.abs(right).max()), tiny)),
         mean_error=float(errors.mean()),
-        agreement=agreement,
+        agreement=None if agreed is None else float(agreed.mean()),
         second=float(errors[tenth : 2 * tenth].mean()) if len(right) >= 2 * tenth else float(errors.mean()),
         last=float(errors[-tenth:].mean()),
-        cosines=_thinned(cosines, np.minimum),
-        errors=_thinned(errors, np.maximum),
+        cosines=_thinned(cosines, np.min),
+        errors=_thinned(errors, np.max),
+        agreements=() if agreed is None else _thinned(agreed, np.mean),
     )
 
 
@@ -168,6 +171,6 @@ def _moving(right: Array, left: Array) -> float:
     return float(np.nan_to_num(a @ b / size, nan=-1.0)) if size > 0 else 1.0
 
 
-def _thinned(curve: Array, worst: Any) -> tuple[float, ...]:
+def _thinned(curve: Array, of_run: Callable[[Array], Any]) -> tuple[float, ...]:
     parts = np.array_split(curve, min(len(curve), SHOWN))
-    return tuple(round(float(worst.reduce(part)), 6) for part in parts)
+    return tuple(round(float(of_run(part)), 6) for part in parts)

@@ -25,11 +25,11 @@ from edgeco.calibration.drift import Drift, Limits, check_drift, drift_stream, d
 from edgeco.calibration.equalise import equalise
 from edgeco.calibration.grid import Kind
 from edgeco.calibration.half_range import half_range
-from edgeco.calibration.insertion import Quantised, grids_of, quantise
-from edgeco.calibration.network import Graph, folded_weights
-from edgeco.calibration.placement import Placement, place
+from edgeco.calibration.insertion import quantise
+from edgeco.calibration.names import check_inputs
+from edgeco.calibration.network import Graph, Key, folded_weights
+from edgeco.calibration.placement import Placement, label, layers_of, place
 from edgeco.calibration.speed import step_milliseconds
-from edgeco.errors import CalibrationError
 from edgeco.export.check import rollout
 from edgeco.export.exported import Exported
 from edgeco.export.half import full_weights, half_graph, half_weights
@@ -45,6 +45,9 @@ CPU, WEAK, STRONG = "int8", "trt-int8", "trt-int8-typed"
 FLOAT_STATES = "-float-states"
 NAMES: dict[Target, str] = {"cpu": CPU, "trt-weak": WEAK, "trt-strong": STRONG}
 
+GOLDEN_SPARE = 2.0
+"""How many times the form's own difference at the golden frames a device may be off there."""
+
 SAMPLE = 48
 """Frames beyond the first valid answer over which channels are looked at."""
 
@@ -57,40 +60,33 @@ class Prepared:
         source: the graphs as exported, to be compared with.
         exported: the same function, with equal channels before depthwise layers.
         equalised: the histories whose channels were made equal.
-        streams: what channels are looked at over, (steps, *shape) each.
+        frames: a stream for statistics and comparisons.
     """
 
     source: Exported
     exported: Exported
     manifest: Manifest
     ranges: Ranges
-    streams: tuple[Array, ...]
+    frames: Array
     equalised: tuple[str, ...]
 
+    @property
+    def sample(self) -> Array:
+        """A short stream over which channels are looked at."""
+        return to_and_fro(self.frames, self.manifest.timeline.valid_from + SAMPLE)
 
-def prepare(exported: Exported, manifest: Manifest, ranges: Ranges, frames: Array | Sequence[Array]) -> Prepared:
+
+def prepare(exported: Exported, manifest: Manifest, ranges: Ranges, frames: Array) -> Prepared:
     """Everything that all INT8 forms share.
-
-    Args:
-        exported: the FP32 graphs.
-        manifest: what describes them.
-        ranges: of every tensor and history.
-        frames: what was calibrated on, one stream (steps, *shape) or several: the beginning of each is looked at
-            channel by channel.
 
     Raises:
         CalibrationError: the ranges are of another network, or there is more than one input.
     """
     ranges.check_model(exported)
-    if len(manifest.inputs) != 1:
-        raise CalibrationError(
-            f"{manifest.name} has {len(manifest.inputs)} inputs; INT8 is made for networks of one input so far."
-        )
+    check_inputs(manifest)
     folded = folded_weights(exported)
-    given = [frames] if isinstance(frames, np.ndarray) else frames
-    streams = tuple(to_and_fro(stream, manifest.timeline.valid_from + SAMPLE) for stream in given)
-    made, own, done = equalise(folded, manifest, ranges, streams)
-    return Prepared(exported, made, manifest, own, streams, tuple(done))
+    made, own, done = equalise(folded, manifest, ranges, to_and_fro(frames, manifest.timeline.valid_from + SAMPLE))
+    return Prepared(exported, made, manifest, own, frames, tuple(done))
 
 
 def quantised_forms(
@@ -102,8 +98,8 @@ def quantised_forms(
     targets: Sequence[Target] = ("cpu", "trt-weak", "trt-strong"),
     keep_float: Collection[str] = (),
     limits: Limits | None = None,
+    golden: Array | None = None,
     say: Callable[[str], None] | None = None,
-    streams: Sequence[Array] | None = None,
 ) -> list[Form]:
     """The INT8 forms for some targets, each compared with FP32 over at least ten receptive fields.
 
@@ -115,8 +111,9 @@ def quantised_forms(
         targets: what the forms are for.
         keep_float: names of layers, tensors and histories that stay in float.
         limits: beyond which a form is refused.
+        golden: the stream that every device is held to, (steps, *shape): a form's tolerance covers what it differs
+            by there already. Such frames may lie beyond what was calibrated on.
         say: told what is being done.
-        streams: what channels are looked at over; ``frames`` where none are given.
 
     Raises:
         CalibrationError: the ranges are of another network, or name no tensor that is needed.
@@ -125,11 +122,17 @@ def quantised_forms(
     """
     tell = say or (lambda text: None)
     tell("looking at channels")
-    prepared = prepare(exported, manifest, ranges, streams or frames)
+    prepared = prepare(exported, manifest, ranges, frames)
     stream = drift_stream(frames, manifest)
     tell("answering in FP32")
     expected = rollout(exported.phases(), manifest, stream)
+    right = {} if golden is None else rollout(exported.phases(), manifest, golden)
     made = []
+
+    def finished(form: Form, runs: Exported, found: Sequence[Drift]) -> Form:
+        shown = [] if golden is None else measured(runs, prepared.manifest, form, golden, right)
+        return _finished(form, found, shown)
+
     for target in targets:
         tell(f"quantising for {target}")
         form, runs = quantised_form(prepared, target, keep_float)
@@ -140,12 +143,21 @@ def quantised_forms(
             tell("timing a step in FP32 and in INT8")
             pair = {"fp32": (exported, manifest), form.name: (form.exported, described(manifest, form))}
             form.told["milliseconds"] = step_milliseconds(pair)
-        made.append(_finished(form, found))
+        made.append(finished(form, runs, found))
         if target != "cpu":
-            other, _ = quantised_form(prepared, target, keep_float, histories=False)
+            other, runs = quantised_form(prepared, target, keep_float, histories=False)
             _check_rules(other, target)
-            made.append(_finished(other, found))
+            made.append(finished(other, runs, found))
     return made
+
+
+def _finished(form: Form, found: Sequence[Drift], golden: Sequence[Drift]) -> Form:
+    """A form with its drift, and what a device may differ by: its kernels round at other places."""
+    off = max(drift.error for drift in found)
+    shown = max((drift.error for drift in golden), default=0.0)
+    tolerance = max(LEAST_TOLERANCE, SPARE * off, GOLDEN_SPARE * shown)
+    told = {**form.told, "drift": [drift.to_json() for drift in found]}
+    return replace(form, drift=off, tolerance=tolerance, told=told)
 
 
 REMEDY = (
@@ -160,13 +172,6 @@ def _check_rules(form: Form, target: Target) -> None:
     if target in OLDEST:
         for number in range(len(form.exported.graphs)):
             check_lint(form.exported.model(number), OLDEST[target], form.name)
-
-
-def _finished(form: Form, found: Sequence[Drift]) -> Form:
-    """A form with its drift, and what a device may differ by: its kernels round at other places."""
-    off = max(drift.error for drift in found)
-    told = {**form.told, "drift": [drift.to_json() for drift in found]}
-    return replace(form, drift=off, tolerance=max(LEAST_TOLERANCE, SPARE * off), told=told)
 
 
 def measured(runs: Exported, manifest: Manifest, form: Form, stream: Array, expected: dict[str, Array]) -> list[Drift]:
@@ -199,12 +204,11 @@ def quantised_form(
     kept = set(keep_float) | (set() if kind == "cpu" else set(half_range(prepared.ranges).beyond))
     placement = place(graphs, prepared.manifest, kind, kept, histories)
     shifts = {}
-    if correct and placement.tensors:
-        grids = grids_of(graphs, prepared.manifest, placement, prepared.ranges, kind)
-        shifts = bias_shifts(source, graphs, prepared.manifest, placement, grids, kind, prepared.streams)
+    if correct and placement.layers:
+        shifts = bias_shifts(source, graphs, prepared.manifest, placement, kind, prepared.sample)
     made = quantise(source, graphs, prepared.manifest, placement, prepared.ranges, kind, shifts)
     name = NAMES[target] + ("" if histories else FLOAT_STATES)
-    told = {**_told(placement, made, prepared), "kept_float": sorted(keep_float)}
+    told = {**_told(graphs, placement, prepared), "kept_float": sorted(keep_float)}
     form = Form(name, made.exported, 0.0, LEAST_TOLERANCE, False, made.histories, told)
     if target != "trt-strong":
         return form, made.exported
@@ -237,9 +241,17 @@ def _rounded(graph: bytes, exact: frozenset[str]) -> bytes:
     return rounded_graph(graph, exact | {node.output[0] for node in nodes if node.op_type == "DequantizeLinear"})
 
 
-def _told(placement: Placement, made: Quantised, prepared: Prepared) -> dict[str, Any]:
+def _told(graphs: Sequence[Graph], placement: Placement, prepared: Prepared) -> dict[str, Any]:
+    """What the build report says of a form: by name what computes and is stored in INT8, and why the rest is not."""
+    quantised = {
+        label(graph, node): None
+        for graph in graphs
+        for node in layers_of(graph)
+        if Key(graph.number, node.output[0]) in placement.layers
+    }
     return {
         "layers": len(placement.layers),
+        "quantised": list(quantised),
         "histories": sorted(placement.histories),
         "floats": dict(placement.floats),
         "equalised": list(prepared.equalised),

@@ -31,12 +31,6 @@ class Grid:
             return int(limits.max if number > 0 else limits.min)
         return int(np.clip(np.rint(number / self.scale) + self.zero, limits.min, limits.max))
 
-    def rounded(self, array: Array) -> Array:
-        """Numbers as the grid gives them back: the nearest of its own, the last ones for those beyond."""
-        limits = np.iinfo(self.dtype)
-        steps = np.rint(array / np.float32(self.scale))
-        return np.asarray(np.clip(steps, limits.min - self.zero, limits.max - self.zero) * np.float32(self.scale))
-
 
 def grid_of(found: TensorRange, kind: Kind) -> Grid:
     """The grid for a range.

@@ -1,8 +1,8 @@
-"""How FP16 drifts from FP32 over a long stream: the form for TensorRT, simulated where processors have no FP16."""
+"""How far FP16 drifts from FP32 over the same long stream that INT8 is held to."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -12,36 +12,39 @@ from edgeco.bundle.manifest import Manifest
 from edgeco.calibration.drift import Limits, check_drift, drift_stream, drifts
 from edgeco.export.check import rollout
 from edgeco.export.exported import Exported
-from edgeco.export.opset17 import opset17
-from edgeco.export.tensorrt_forms import HALF, Form, half_form
+from edgeco.export.tensorrt_forms import Form
 
-Array = np.ndarray[Any, Any]
+REMEDY = "Build without TensorRT's forms, or train the network for FP16."
 
 
 def with_half_drift(
     forms: Sequence[Form],
     exported: Exported,
     manifest: Manifest,
-    frames: Array,
-    beyond: Collection[str] = (),
+    frames: np.ndarray[Any, Any],
     limits: Limits | None = None,
 ) -> list[Form]:
-    """Forms of which that in FP16 is compared with FP32 over at least ten receptive fields, and says its drift.
+    """The forms, with the drift of those that a processor shows by graphs that round like them.
 
     Args:
-        forms: as ``tensorrt_forms`` makes them.
+        forms: for TensorRT.
         exported: the FP32 graphs.
         manifest: what describes them.
         frames: a recording, (steps, *shape) as the network takes them.
-        beyond: tensors that leave FP16's range, as were given to ``tensorrt_forms``.
-        limits: beyond which the form is refused.
+        limits: beyond which a form is refused.
 
     Raises:
-        CheckFailed: it drifts further from FP32 than it may, or its error grows with the stream.
+        CheckFailed: a form drifts further from FP32 than it may, or its error grows with the stream.
     """
-    _, rounded = half_form(exported, [opset17(graph) for graph in exported.graphs], manifest, beyond)
+    if all(form.rounded is None for form in forms):
+        return list(forms)
     stream = drift_stream(frames, manifest)
-    found = drifts(manifest, rollout(exported.phases(), manifest, stream), rollout(rounded.phases(), manifest, stream))
-    check_drift(HALF, found, limits or Limits(), "Build without --tensorrt, or train the network for FP16.")
-    told = {"drift": [drift.to_json() for drift in found]}
-    return [replace(form, told={**form.told, **told}) if form.name == HALF else form for form in forms]
+    expected = rollout(exported.phases(), manifest, stream)
+    made = []
+    for form in forms:
+        if form.rounded is not None:
+            found = drifts(manifest, expected, rollout(form.rounded.phases(), manifest, stream))
+            check_drift(form.name, found, limits or Limits(), REMEDY)
+            form = replace(form, told={**form.told, "drift": [drift.to_json() for drift in found]})
+        made.append(form)
+    return made

@@ -51,7 +51,7 @@ def quantise(
     placement: Placement,
     ranges: Ranges,
     kind: Kind,
-    shifts: Mapping[str, Array] | None = None,
+    shifts: Mapping[Key, Array] | None = None,
 ) -> Quantised:
     """Write a placement into the graphs.
 
@@ -62,7 +62,7 @@ def quantise(
         placement: what is to be quantised.
         ranges: of every tensor on a grid.
         kind: typing.
-        shifts: what is added to a layer's bias, per channel, by the layer's weight.
+        shifts: what is added to a layer's bias, per channel, by the layer's result.
     """
     grids = grids_of(graphs, manifest, placement, ranges, kind)
     stored: dict[str, Stored] = {}
@@ -145,7 +145,7 @@ class _Insertion:
         grids: Mapping[Key, Grid],
         kind: Kind,
         weights: dict[str, Array],
-        shifts: Mapping[str, Array],
+        shifts: Mapping[Key, Array],
     ) -> None:
         self.graph, self.kind, self.weights, self.shifts = graph, kind, weights, shifts
         self.placement = placement
@@ -158,7 +158,7 @@ class _Insertion:
         self.codes: dict[str, str] = {}
         self.real: dict[str, str] = {}
         self.small: dict[str, onnx.TensorProto] = {}
-        self.made_weights: dict[str, str] = {}
+        self.uses: dict[str, int] = {}
         self.absorbed: dict[str, str] = {}
 
     def write(self) -> bytes:
@@ -191,7 +191,6 @@ class _Insertion:
         if Key(self.graph.number, node.output[0]) in self.placement.layers:
             self._layer(node)
         else:
-            self._shifted(node)
             node.input[:] = [self._read(name) for name in node.input]
         self.nodes.append(node)
         for place, name in enumerate(node.output):
@@ -236,7 +235,7 @@ class _Insertion:
         weight = node.input[1]
         array = self.weights[weight] if weight in self.weights else self.graph.constants[weight]
         channels = array.shape[axis]
-        bias = self._bias(node, weight, channels)
+        bias = self._bias(node, channels)
         least = None
         if self.kind == "cpu" and bias is not None:
             least = np.abs(bias) / _BIAS_LIMIT / given.scale
@@ -249,19 +248,7 @@ class _Insertion:
         if self.kind == "cpu":
             node.input.append(self._bias_codes(node.output[0], bias, scales.astype(np.float64) * given.scale))
         else:
-            name = f"{weight}_bias"
-            self.weights[name] = bias.astype(np.float32)
-            node.input.append(name)
-
-    def _shifted(self, node: NodeProto) -> None:
-        """The bias of a convolution in float with what is added to it."""
-        weight = node.input[1] if node.op_type == "Conv" else ""
-        if weight in self.shifts:
-            bias = self._bias(node, weight, len(self.shifts[weight]))
-            assert bias is not None
-            name = f"{weight}_bias"
-            self.weights[name] = bias.astype(np.float32)
-            node.input[2:] = [name]
+            node.input.append(self._kept(f"{node.output[0]}_bias", bias.astype(np.float32)))
 
     def _axis(self, node: NodeProto) -> int:
         if node.op_type == "Conv":
@@ -270,9 +257,9 @@ class _Insertion:
             return 0
         return 1
 
-    def _bias(self, node: NodeProto, weight: str, channels: int) -> Array | None:
+    def _bias(self, node: NodeProto, channels: int) -> Array | None:
         """The bias with what is added to it; None where there is neither, or no place for one."""
-        shift = self.shifts.get(weight)
+        shift = self.shifts.get(Key(self.graph.number, node.output[0]))
         own = self.graph.constant(node.input[2]) if len(node.input) > 2 and node.input[2] else None
         if node.op_type == "MatMul" or (own is None and shift is None):
             return None
@@ -280,18 +267,28 @@ class _Insertion:
         return base + (0.0 if shift is None else shift)
 
     def _weight(self, weight: str, codes: Array, scales: Array, axis: int) -> str:
-        key = f"{weight}_{hash_of(codes, scales)}"
-        if key not in self.made_weights:
-            stem = weight
-            if not np.array_equal(self.weights.get(f"{weight}_scales", scales), scales):
-                stem = f"{weight}_{self.graph.number}"  # another graph, or layer, has it on a coarser grid
-            self.weights[f"{stem}_codes"] = codes
-            self.weights[f"{stem}_scales"] = scales
-            zeros = self._zeros(f"{stem}_zeros", np.zeros(len(scales), np.int8))
-            made = self.made_weights[key] = f"{stem}_real"
-            inputs = [f"{stem}_codes", f"{stem}_scales", zeros]
-            self.nodes.append(helper.make_node("DequantizeLinear", inputs, [made], name=f"dq_{stem}", axis=axis))
-        return self.made_weights[key]
+        """The float numbers of a weight's codes, for one layer.
+
+        Layers of a graph that share a weight have codes of their own: ONNX Runtime, where it makes codes of weights
+        unsigned, does so once for every layer that reads them, and fails at the second.
+        """
+        use = self.uses[weight] = self.uses.get(weight, 0) + 1
+        stem = weight if use == 1 else f"{weight}_use{use}"
+        if not np.array_equal(self.weights.get(f"{stem}_scales", scales), scales):
+            stem = f"{stem}_{hash_of(codes, scales)}"  # on a coarser grid than in another graph
+        self.weights[f"{stem}_codes"] = codes
+        self.weights[f"{stem}_scales"] = scales
+        zeros = self._zeros(f"{stem}_zeros", np.zeros(len(scales), np.int8))
+        inputs, made = [f"{stem}_codes", f"{stem}_scales", zeros], f"{stem}_real"
+        self.nodes.append(helper.make_node("DequantizeLinear", inputs, [made], name=f"dq_{stem}", axis=axis))
+        return made
+
+    def _kept(self, name: str, array: Array) -> str:
+        """The name under which an array is a weight; graphs that have the same one share it."""
+        if not np.array_equal(self.weights.setdefault(name, array), array):
+            name = f"{name}_{hash_of(array)}"
+            self.weights[name] = array
+        return name
 
     def _bias_codes(self, layer: str, bias: Array, scales: Array) -> str:
         stem = f"{layer}_bias" + (f"_{self.graph.number}" if self.graph.number else "")

@@ -11,12 +11,13 @@ from edgeco.calibration.drift import LEAST_COSINE, Limits, drift_stream
 from edgeco.calibration.forms import Prepared, Target, prepare, quantised_forms
 from edgeco.calibration.half_drift import with_half_drift
 from edgeco.calibration.half_range import blocked
+from edgeco.calibration.names import check_inputs, check_names
 from edgeco.calibration.recordings import Array, Recording
 from edgeco.calibration.sensitivity import Sensitivity, sensitivities, within_budget
-from edgeco.calibration.variants import beginnings, frames_to_compare, kept_float, targets_for, targets_in
+from edgeco.calibration.variants import frames_to_compare, kept_float, targets_for, targets_in
 from edgeco.errors import CheckFailed, SpecError
 from edgeco.export.exported import Exported
-from edgeco.export.tensorrt_forms import Form, tensorrt_forms
+from edgeco.export.tensorrt_forms import HALF, Form, tensorrt_forms
 
 Say = Callable[[str], None]
 
@@ -53,6 +54,40 @@ class Made:
     sensitivities: tuple[Sensitivity, ...] = ()
 
 
+def check_wanted(bundle: Bundle, exported: Exported, wanted: Wanted, alone: bool = False) -> None:
+    """Say what cannot be wanted of a bundle before the minutes that a calibration takes.
+
+    Args:
+        bundle: what is to be calibrated.
+        exported: its FP32 graphs.
+        wanted: which forms.
+        alone: whether ranges are written and no forms.
+
+    Raises:
+        SpecError: a budget that is none, a name of nothing, or a wish for INT8 where nothing is made in INT8.
+        CalibrationError: INT8 of a network that it is not made for.
+    """
+    if wanted.budget is not None and not 0 < wanted.budget < 1:
+        raise SpecError(f"The budget is {wanted.budget}; give a mean relative error above 0 and below 1, as 0.01.")
+    if alone:
+        if wanted != Wanted():
+            raise SpecError("A .json file holds ranges and no form of a network; write to a bundle, or ask for none.")
+        return
+    if _targets(bundle, wanted):
+        check_inputs(bundle.manifest)
+        check_names(exported, bundle.manifest, wanted.keep_float)
+    elif wanted.budget is not None or wanted.sensitivity or wanted.keep_float or wanted.forget_float:
+        raise SpecError("A budget, what layers cost and what stays in float are of INT8; add --precision int8.")
+
+
+def _targets(bundle: Bundle, wanted: Wanted) -> tuple[Target, ...]:
+    """What INT8 is made for: what is asked for, else what a bundle has it for already."""
+    if "int8" not in wanted.precision:
+        return targets_in(bundle)
+    trt = "fp16" in wanted.precision or any(name.startswith("trt") for name in bundle.manifest.variants)
+    return targets_for(None, tensorrt=trt)
+
+
 def make_forms(
     bundle: Bundle, exported: Exported, ranges: Ranges, recordings: Sequence[Recording], wanted: Wanted, say: Say
 ) -> Made:
@@ -67,32 +102,25 @@ def make_forms(
         say: told what is being done.
 
     Raises:
-        SpecError: a budget that is none, or one where nothing is made in INT8.
         ConversionError: an operator or a weight has no such form.
         CheckFailed: a form drifts further from FP32 than it may, or the budget cannot be kept.
     """
     manifest = bundle.manifest
-    golden = bundle.golden()[0][manifest.inputs[0].name][: manifest.golden.frames]
-    frames = frames_to_compare(manifest, recordings, golden)
+    shown = bundle.golden()[0][manifest.inputs[0].name]
+    golden = shown[: manifest.golden.frames]
     forms: list[Form] = []
-    if "fp16" in wanted.precision:
+    if "fp16" in wanted.precision or _is_outdated(bundle, ranges):
         say("writing the forms for TensorRT")
         tolerance = manifest.variants["fp32"].tolerance
         forms += tensorrt_forms(exported, manifest, golden, tolerance, blocked(ranges))
-        say("following FP16 over ten receptive fields")
-        forms = with_half_drift(forms, exported, manifest, frames, blocked(ranges))
-    targets = targets_in(bundle)
-    if "int8" in wanted.precision:
-        targets = targets_for(None, tensorrt=bool(forms) or any(name.startswith("trt") for name in manifest.variants))
-    if wanted.budget is not None and not 0 < wanted.budget < 1:
-        raise SpecError(f"The budget is {wanted.budget}; give a mean relative error above 0 and below 1, as 0.01.")
+        forms = with_half_drift(forms, exported, manifest, frames_to_compare(manifest, recordings, golden))
+    targets = _targets(bundle, wanted)
     if not targets:
-        if wanted.budget is not None or wanted.sensitivity:
-            raise SpecError("A budget and what layers cost are of INT8; add --precision int8.")
         return Made(tuple(forms))
-    streams = beginnings(manifest, recordings, golden)
-    keep = wanted.keep_float if wanted.forget_float else tuple(dict.fromkeys((*kept_float(bundle), *wanted.keep_float)))
-    kept, told = _chosen(prepare(exported, manifest, ranges, streams), frames, targets[0], wanted, keep, say)
+    frames = frames_to_compare(manifest, recordings, golden)
+    before = () if wanted.forget_float else kept_float(bundle)
+    keep = tuple(dict.fromkeys((*before, *wanted.keep_float)))
+    kept, told = _chosen(prepare(exported, manifest, ranges, frames), frames, targets[0], wanted, keep, say)
     forms += quantised_forms(
         exported,
         manifest,
@@ -101,10 +129,17 @@ def make_forms(
         targets=targets,
         keep_float=(*keep, *kept),
         limits=Limits(cosine=wanted.least_cosine),
+        golden=shown,
         say=say,
-        streams=streams,
     )
     return Made(tuple(forms), kept, told)
+
+
+def _is_outdated(bundle: Bundle, ranges: Ranges) -> bool:
+    """Whether a bundle has FP16 forms that keep other tensors in FP32 than new ranges ask for."""
+    before = bundle.ranges()
+    known = frozenset[str]() if before is None else blocked(before)
+    return HALF in bundle.manifest.variants and blocked(ranges) != known
 
 
 def _chosen(

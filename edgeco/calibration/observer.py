@@ -33,22 +33,25 @@ class Observer:
         zeros: those of the former that are 0.
         exponent: the histogram ends at ``2 ** exponent``; None while all was 0.
         bins: its counts; zeros are counted in the first.
+        channels: extremes of every channel, (2, channels), where they are kept; None before the first number.
     """
 
-    __slots__ = ("absent", "bins", "count", "exponent", "high", "low", "zeros")
+    __slots__ = ("absent", "bins", "channels", "count", "exponent", "high", "low", "zeros")
 
     def __init__(self) -> None:
+        self.channels: Array | None = None
         self.low, self.high = math.inf, -math.inf
         self.count = self.absent = self.zeros = 0
         self.exponent: int | None = None
         self.bins = np.zeros(BINS, np.int64)
 
-    def add(self, array: Array, absent: bool = False) -> str | None:
+    def add(self, array: Array, absent: bool = False, channels: bool = False) -> str | None:
         """Take an array in.
 
         Args:
             array: float numbers of any shape.
             absent: leave out magnitudes from ``ABSENT`` on, and infinities.
+            channels: keep the extremes of every place of the second axis too; not where numbers may be absent.
 
         Returns:
             None, or what is wrong with it, "NaN" or "infinite"; nothing has been taken then.
@@ -67,7 +70,15 @@ class Observer:
         self.count += flat.size
         self.zeros += flat.size - int(np.count_nonzero(flat))
         self._bin(flat, max(-low, high))
+        if channels and not absent:
+            by_channel = np.moveaxis(array, 1, 0).reshape(array.shape[1], -1)
+            self._widen(by_channel.min(axis=1), by_channel.max(axis=1))
         return None
+
+    def _widen(self, low: Array, high: Array) -> None:
+        if self.channels is not None:
+            low, high = np.minimum(low, self.channels[0]), np.maximum(high, self.channels[1])
+        self.channels = np.stack([low, high]).astype(np.float32)
 
     def _bin(self, flat: Array, peak: float) -> None:
         if peak > 0:
@@ -104,11 +115,12 @@ class Observer:
         return [self.low, self.high, float(self.count), float(self.absent), float(self.zeros), exponent]
 
     @classmethod
-    def resume(cls, numbers: Array, bins: Array) -> Observer:
+    def resume(cls, numbers: Array, bins: Array, channels: Array | None = None) -> Observer:
         """The observer that gave these."""
         made = cls()
         made.low, made.high = float(numbers[0]), float(numbers[1])
         made.count, made.absent, made.zeros = (int(number) for number in numbers[2:5])
         made.exponent = None if math.isnan(numbers[5]) else int(numbers[5])
         made.bins = np.array(bins, np.int64)
+        made.channels = channels
         return made

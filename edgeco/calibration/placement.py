@@ -18,6 +18,8 @@ from edgeco.calibration.network import MOVES, Graph, Key, attribute, moved
 from edgeco.export.tensorrt_forms import SUMS
 
 WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+REARRANGES = ("Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten", "Identity")
+"""Of the moves those that lose and add no number."""
 NARROW = 16
 """Fewer channels than these fill no INT8 kernel: what they would save goes into turning numbers into codes."""
 VECTOR_WEIGHTS = 1 << 15
@@ -72,7 +74,7 @@ def place(
         _place_histories(graphs, manifest, made, kept)
     for graph in graphs:
         for node in layers_of(graph):
-            reason = _reason(graph, node, kind, kept)
+            reason = float_reason(graph, node, kind, kept)
             if reason is not None:
                 made.floats[label(graph, node)] = reason
                 continue
@@ -91,6 +93,7 @@ def finished(graph: Graph, node: NodeProto) -> str:
 
 
 def _place_histories(graphs: Sequence[Graph], manifest: Manifest, made: Placement, kept: set[str]) -> None:
+    past = {read.name for history in manifest.histories for read in history.reads}
     for history in manifest.histories:
         reason = _history_reason(graphs, history, kept)
         if reason is not None:
@@ -100,6 +103,16 @@ def _place_histories(graphs: Sequence[Graph], manifest: Manifest, made: Placemen
         for graph in graphs:
             names = (history.write, *(read.name for read in history.reads))
             made.tensors |= {Key(graph.number, name) for name in names if name in graph.inputs or name in graph.outputs}
+            origin = _origin(graph, history.write)
+            if history.write in graph.outputs and origin not in past | kept:
+                made.tensors.add(Key(graph.number, origin))
+
+
+def _origin(graph: Graph, name: str) -> str:
+    """The tensor whose every number another one holds, in the same order or another: what else reads it reads those."""
+    while (maker := graph.maker.get(name)) is not None and maker.op_type in REARRANGES:
+        name = maker.input[0]
+    return name
 
 
 def _history_reason(graphs: Sequence[Graph], history: History, kept: set[str]) -> str | None:
@@ -152,9 +165,9 @@ def _after(graph: Graph, names: Sequence[str]) -> set[str]:
     return reached
 
 
-def _reason(graph: Graph, node: NodeProto, kind: Kind, kept: set[str]) -> str | None:
-    """Why a layer stays in float; None if it need not."""
-    if kept & {label(graph, node), node.output[0], node.name, node.input[0]}:
+def float_reason(graph: Graph, node: NodeProto, kind: Kind, kept: Collection[str] = ()) -> str | None:
+    """Why a layer stays in float, where ``kept`` names what was asked to; None if it need not."""
+    if set(kept) & {label(graph, node), node.output[0], node.name, node.input[0]}:
         return "as asked"
     if _is_head(graph, node):
         return "head: an answer is computed from it directly"
@@ -166,7 +179,7 @@ def _reason(graph: Graph, node: NodeProto, kind: Kind, kept: set[str]) -> str | 
 
 
 def _convolution_reason(graph: Graph, node: NodeProto, shape: tuple[int, ...], kind: Kind) -> str | None:
-    groups = attribute(node, "group", 1)
+    groups, transposed = attribute(node, "group", 1), node.op_type == "ConvTranspose"
     positions = 1
     for size in graph.shapes[node.output[0]][2:]:
         positions *= size
@@ -175,8 +188,10 @@ def _convolution_reason(graph: Graph, node: NodeProto, shape: tuple[int, ...], k
         area *= size
     if positions == 1 and area == 1:
         return "a single position: a gate or a head, of which little is saved"
-    if kind == "cpu" and node.op_type == "ConvTranspose":
+    if kind == "cpu" and transposed:
         return "ONNX Runtime has no INT8 kernel for it"
+    if groups > 1 and transposed:
+        return "transposed in groups: its weights have one scale for several channels"
     if groups > 1:
         depthwise = shape[1] == 1 and groups == shape[0]
         if kind == "cpu":
@@ -184,7 +199,8 @@ def _convolution_reason(graph: Graph, node: NodeProto, shape: tuple[int, ...], k
         return None if depthwise and shape[0] % 8 == 0 and max(shape[2:]) >= 3 else "grouped, and not by whole blocks"
     inputs = shape[1] if kind == "trt" else shape[1] * area  # a processor gathers the window before it multiplies
     if shape[0] < NARROW or (inputs < (NARROW if kind == "trt" else 4 * NARROW) and shape[1] < NARROW):
-        return f"narrow: {shape[1]} channels to {shape[0]}"
+        given, made = (shape[0], shape[1]) if transposed else (shape[1], shape[0])
+        return f"narrow: {given} channels to {made}"
     return None
 
 

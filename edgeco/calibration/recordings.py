@@ -28,6 +28,11 @@ class Recording(Protocol):
         ...
 
     @property
+    def held(self) -> bool:
+        """Whether it lies in memory, so that a live one too can be read once more."""
+        ...
+
+    @property
     def fingerprint(self) -> str:
         """Changes if what it would give has changed."""
         ...
@@ -46,6 +51,7 @@ class ArrayRecording:
     """
 
     live = False
+    held = True
 
     def __init__(self, frames: Mapping[str, Array], name: str = "array") -> None:
         self.name = name

@@ -23,7 +23,7 @@ from edgeco.calibration.observer import ABSENT, BINS, Observer
 from edgeco.calibration.probe import Probe
 from edgeco.calibration.recordings import Recording
 from edgeco.calibration.tensors import Observed, observed_tensors
-from edgeco.errors import CalibrationError, SpecError
+from edgeco.errors import CalibrationError, SpecError, WriteError
 from edgeco.export.exported import Exported
 
 Array = np.ndarray[Any, Any]
@@ -135,7 +135,7 @@ class _Rollout:
     def _task(self) -> str:
         names = [f"{stream.name} {stream.fingerprint}" for stream in self.streams]
         keys = [key for item in self.observed for key in item.filed()]
-        return _chained("", repr((self.model, keys, names, self.reset, self.most, BINS)).encode())
+        return _chained("", repr((self.model, keys, names, self.reset, self.most, BINS, "channels")).encode())
 
     def resume(self, checkpoint: Checkpoint) -> None:
         """Go on where the work was interrupted, if it was."""
@@ -156,11 +156,13 @@ class _Rollout:
                 self._take(stream, frame)
                 progress(Progress(number, len(self.streams), stream.name, place.frame, place.frames))
                 stopped, kept = stop(), checkpoint is not None and not stream.live
+                lost = None
                 if checkpoint is not None and kept and (stopped or checkpoint.due):
-                    self._keep(checkpoint)
+                    lost = self._keep(checkpoint)
                 if stopped:
                     how = "the same command goes on from there" if kept else "nothing of this stream was kept"
-                    raise CalibrationStopped(f"Interrupted after {place.frames} frames; {how}.")
+                    how = how if lost is None else f"what was seen since the last time could not be kept: {lost}"
+                    raise CalibrationStopped(f"Interrupted after {place.frames} frames; {how.removesuffix('.')}.")
             if not place.frame:
                 raise CalibrationError(f"{stream.name} has no frames to calibrate with; give another source.")
             place.digest = _chained(place.digest, place.seen.encode())
@@ -170,9 +172,14 @@ class _Rollout:
             if checkpoint is not None and (checkpoint.due or ending):
                 self._keep(checkpoint)
 
-    def _keep(self, checkpoint: Checkpoint) -> None:
+    def _keep(self, checkpoint: Checkpoint) -> WriteError | None:
+        """Keep where the work stands, or tell why not: a full disk is no reason to lose what goes on in memory."""
         self.place.steps = self.probe.steps
-        checkpoint.write(self.place, self.observers, self.probe.past())
+        try:
+            checkpoint.write(self.place, self.observers, self.probe.past())
+        except WriteError as error:
+            return error
+        return None
 
     def _coming(self, stream: Recording) -> Iterator[Mapping[str, Array]]:
         """The frames of a stream that are still to be taken; those before are read again, and must be the same."""
@@ -197,7 +204,7 @@ class _Rollout:
         for _ in range(steps):
             for number, array in self.probe.step():
                 item = self.observed[number]
-                wrong = self.observers[number].add(array, item.absent)
+                wrong = self.observers[number].add(array, item.absent, item.history is not None and array.ndim > 1)
                 if wrong is not None:
                     raise CalibrationError(
                         f"The tensor {item.name!r} of {item.layer} is {wrong} at frame {place.frame} of {stream.name}, "
@@ -248,6 +255,7 @@ def range_of(observer: Observer, method: Method, percentile: float = PERCENTILE)
         limit=observer.limit,
         histogram=tuple(observer.bins.reshape(SHOWN_BINS, -1).sum(axis=1).tolist()) if observer.limit else (),
         absent=observer.absent,
+        channels=() if observer.channels is None else tuple((float(a), float(b)) for a, b in observer.channels.T),
     )
 
 

@@ -3,7 +3,7 @@
 ==========================================  =====================================================================
 ``clip.mp4``, ``frames/``, ``values.csv``   one stream, as ``edgeco run --source`` reads it
 ``root/CLASS/clip.mp4``, ``root/clip.mp4``  a stream per recording; of every class in proportion where some are drawn
-``cases.npz``, ``cases.ts``                 a stream per case
+``cases.npz``, ``cases.ts``                 a stream per case; ``cases.csv`` too where a line's shape is told
 ``0``, ``csi://0``, ``rtsp://…``            a live source, recorded for some seconds first, then run at leisure
 ==========================================  =====================================================================
 """
@@ -12,11 +12,13 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from edgeco.bundle.manifest import Manifest
@@ -36,6 +38,7 @@ LIVE_SECONDS = 30.0
 """How long a live source, or an endless pattern, is read unless told."""
 
 _TABLES = frozenset({".npz", ".ts"})
+_LINES = frozenset({".csv", ".tsv"})
 
 
 @dataclass(frozen=True)
@@ -47,12 +50,14 @@ class Reading:
         seconds: of each stream at most so many; None for all of a recording, ``LIVE_SECONDS`` of a live source.
         pre: makes of a frame what the network takes; the bundle's preprocessing unless given.
         stop: asked while a live source is recorded; true ends that.
+        shape: (frames, *frame) of the case in each line of a .csv file, after its class; None where a line is a frame.
     """
 
     fps: float | None = None
     seconds: float | None = None
     pre: Prepare | None = None
     stop: Callable[[], bool] = lambda: False
+    shape: tuple[int, ...] | None = None
 
 
 def open_recordings(
@@ -75,6 +80,10 @@ def open_recordings(
     how = reading or Reading()
     if not named:
         raise SpecError("No source was given; name a video, a folder, a file of values or a camera.")
+    if not all(name.strip() for name in named):
+        raise SpecError("A source has no name; is a variable empty? Name a video, a folder or a camera.")
+    if how.shape is not None and not any(_is_lines(Path(name)) for name in named):
+        raise SpecError("A shape is of the case in each line of a .csv file, and no source is one.")
     if streams is not None and streams < 1:
         raise SpecError(f"streams is {streams}; give 1 or more.")
     if how.seconds is not None and not 0 < how.seconds < 1e9:
@@ -113,12 +122,17 @@ class _Names(dict[str, str]):
 def _opened(name: str, feed: _Feed) -> list[tuple[str | None, Recording]]:
     """The recordings of one source, with the class of each where it has one."""
     path = Path(name)
-    if not _holds_cases(path):
+    lines = feed.how.shape is not None and _is_lines(path)
+    if not lines and not _holds_cases(path):
         return [(None, SourceRecording(name, feed))]
-    data = read_data(path)
+    data = read_data(path, shape=feed.how.shape if lines else None)
     return [
         (None if case.label is None else data.labels[case.label], CaseRecording(case, path.name, feed)) for case in data
     ]
+
+
+def _is_lines(path: Path) -> bool:
+    return path.suffix.lower() in _LINES
 
 
 def _holds_cases(path: Path) -> bool:
@@ -145,6 +159,23 @@ class _Feed:
         if self.manifest.preprocessing is None:
             raise FrameError(f"{self.manifest.name} takes arrays, not pictures; give values, or --pre to make them")
         return Preprocessor(self.manifest.preprocessing)
+
+    @functools.cached_property
+    def told(self) -> bytes:
+        """What becomes of frames, whichever they are; of a callable its name, for its code is not known."""
+        pre, given = self.how.pre, self.manifest.preprocessing
+        called = None if pre is None else f"{pre.__module__}:{getattr(pre, '__qualname__', type(pre).__qualname__)}"
+        prepared = None if given is None else msgspec.to_builtins(given)
+        return json.dumps([self._fps, self.how.seconds, called, prepared], sort_keys=True).encode()
+
+    def of(
+        self, name: str, frames: Iterator[Frame], seconds: float | None, paced: bool = True
+    ) -> Iterator[dict[str, Array]]:
+        """The frames of a recording as ``frames`` gives them; what is wrong with one is told with its name."""
+        try:
+            yield from self.frames(frames, seconds, paced)
+        except FrameError as error:
+            raise FrameError(f"{name}: {error}") from error
 
     def frames(self, frames: Iterator[Frame], seconds: float | None, paced: bool = True) -> Iterator[dict[str, Array]]:
         """The frames that the network is stepped with, each as often as it is; every one where they are not paced."""
@@ -173,7 +204,7 @@ class _Feed:
 
 
 class SourceRecording:
-    """One source of ``open_source``; a live one is opened when its frames are asked for, and kept in memory.
+    """One source of ``open_source``; of a live one the frames are kept in memory.
 
     Raises:
         SourceError: it does not exist or cannot be opened.
@@ -187,15 +218,20 @@ class SourceRecording:
         self.name = path.name if source.files else source.uri
         self._files = source.files
         self._source: Source | None = source if self.live else None
+        self._kept: list[dict[str, Array]] | None = None
         if not self.live:
             source.close()
         endless = self.live or uri.startswith("pattern://")
         self._seconds = LIVE_SECONDS if endless and feed.how.seconds is None else feed.how.seconds
 
     @property
+    def held(self) -> bool:
+        return self._kept is not None
+
+    @property
     def fingerprint(self) -> str:
-        """Of files their sizes and times."""
-        digest = hashlib.sha256(self.name.encode())
+        """Of files their sizes and times, and what becomes of their frames."""
+        digest = hashlib.sha256(self.name.encode() + self._feed.told)
         for path in self._files:
             status = path.stat()
             digest.update(f"{path.name} {status.st_size} {status.st_mtime_ns} ".encode())
@@ -205,12 +241,13 @@ class SourceRecording:
         """The frames as the network takes them. Raises SourceError where a recording stops before its end."""
         if self._source is None:
             with open_source(self._uri) as source:
-                yield from self._feed.frames(iter(source), self._seconds)
+                yield from self._feed.of(self.name, iter(source), self._seconds)
             return
-        # A rollout is slower than a camera, and would see every few frames only: what the network never meets.
-        with self._source as source:
-            kept = list(self._feed.frames(self._until_stopped(source), self._seconds))
-        yield from kept
+        if self._kept is None:
+            # A rollout is slower than a camera, and would see every few frames only: what the network never meets.
+            with self._source as source:
+                self._kept = list(self._feed.of(self.name, self._until_stopped(source), self._seconds))
+        yield from self._kept
 
     def _until_stopped(self, source: Source) -> Iterator[Frame]:
         for frame in source:
@@ -222,7 +259,7 @@ class SourceRecording:
 class CaseRecording:
     """One case of a folder or file of many."""
 
-    live = False
+    live = held = False
 
     def __init__(self, case: Case, where: str, feed: _Feed) -> None:
         self.name = case.name if case.name.startswith(where.rsplit(".", 1)[0]) else f"{where}/{case.name}"
@@ -230,10 +267,10 @@ class CaseRecording:
 
     @property
     def fingerprint(self) -> str:
-        return self._case.content.digest().hex()
+        return hashlib.sha256(self._case.content.digest() + self._feed.told).hexdigest()
 
     def frames(self) -> Iterator[Mapping[str, Array]]:
         """The frames as the network takes them. Raises SourceError where a recording stops before its end."""
         # Arrays of unknown rate are taken to be at the network's own: they were cut for it.
         paced = not (isinstance(self._case.content, Held) and self._case.fps is None)
-        yield from self._feed.frames(self._case.frames(), self._feed.how.seconds, paced)
+        yield from self._feed.of(self.name, self._case.frames(), self._feed.how.seconds, paced)

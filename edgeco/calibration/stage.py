@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from time import monotonic
+
+import numpy as np
 
 from edgeco.bundle.manifest import Manifest
 from edgeco.bundle.ranges import Ranges
@@ -12,10 +14,11 @@ from edgeco.calibration.drift import LEAST_COSINE, SHORTEST, Limits, to_and_fro
 from edgeco.calibration.forms import Prepared, prepare, quantised_forms
 from edgeco.calibration.half_drift import with_half_drift
 from edgeco.calibration.half_range import blocked
-from edgeco.calibration.recordings import Array
+from edgeco.calibration.names import check_inputs, check_names
+from edgeco.calibration.recordings import Array, Recording
 from edgeco.calibration.rollout import Progress
 from edgeco.calibration.sensitivity import within_budget
-from edgeco.calibration.variants import beginnings, frames_to_compare, targets_for
+from edgeco.calibration.variants import frames_to_compare, targets_for
 from edgeco.devices.catalogue import find_profile
 from edgeco.devices.target import target_of
 from edgeco.errors import SpecError
@@ -70,25 +73,29 @@ def precision_stage(
         CheckFailed: a form gives other answers.
     """
     plan = plan_of(spec)
-    ranges = None if plan is None else _calibrated(exported, manifest, plan, say)
+    if "int8" in spec.precision:
+        check_inputs(manifest)
+        check_names(exported, manifest, spec.keep_float)
     recordings = [] if plan is None else recordings_of(manifest, plan)
-    stream = frames_to_compare(manifest, recordings, frames)
-    limits = Limits(cosine=LEAST_COSINE if spec.least_cosine is None else spec.least_cosine)
+    ranges = None if plan is None else _calibrated(exported, manifest, plan, recordings, say)
     forms: list[Form] = []
     if spec.tensorrt or "fp16" in spec.precision:
         say("writing the forms for TensorRT")
         beyond = frozenset[str]() if ranges is None else blocked(ranges)
         forms += tensorrt_forms(exported, manifest, frames, tolerance, beyond)
-        say("following FP16 over ten receptive fields")
-        forms = with_half_drift(forms, exported, manifest, stream, beyond)
+        if plan is not None:
+            stream = frames_to_compare(manifest, recordings_of(manifest, plan), frames)
+            forms = with_half_drift(forms, exported, manifest, stream)
     if plan is not None and ranges is not None and "int8" in spec.precision:
         typings = None if spec.device is None else target_of(find_profile(spec.device)).typings
         targets = targets_for(typings, tensorrt=bool(forms))
-        streams = beginnings(manifest, recordings, frames)
+        stream = frames_to_compare(manifest, recordings, frames)
         keep = spec.keep_float
         if spec.float_budget is not None:
-            prepared = prepare(exported, manifest, ranges, streams)
+            prepared = prepare(exported, manifest, ranges, stream)
             keep += _chosen(prepared, stream, spec.float_budget, keep, say)
+        golden = frames[np.arange(manifest.timeline.valid_from + spec.golden) % len(frames)]
+        limits = Limits(cosine=LEAST_COSINE if spec.least_cosine is None else spec.least_cosine)
         forms += quantised_forms(
             exported,
             manifest,
@@ -97,8 +104,8 @@ def precision_stage(
             targets=targets,
             keep_float=keep,
             limits=limits,
+            golden=golden,
             say=say,
-            streams=streams,
         )
     return ranges, forms
 
@@ -119,7 +126,9 @@ def _chosen(
     return choice.keep_float
 
 
-def _calibrated(exported: Exported, manifest: Manifest, plan: Plan, say: Callable[[str], None]) -> Ranges:
+def _calibrated(
+    exported: Exported, manifest: Manifest, plan: Plan, recordings: Sequence[Recording], say: Callable[[str], None]
+) -> Ranges:
     say("calibrating")
     last = [monotonic()]
 
@@ -128,4 +137,4 @@ def _calibrated(exported: Exported, manifest: Manifest, plan: Plan, say: Callabl
             last[0] = monotonic()
             say(f"calibrating: {done.frames} frames, stream {done.stream + 1} of {done.streams}")
 
-    return find_ranges(exported, manifest, plan, Watch(tell))
+    return find_ranges(exported, manifest, plan, Watch(tell), recordings)

@@ -16,15 +16,13 @@ from edgeco.bundle import Bundle, write_bundle
 from edgeco.bundle.contents import REPORT
 from edgeco.bundle.manifest import Manifest, Variant
 from edgeco.bundle.ranges import RANGES, Ranges
-from edgeco.calibration.forms import NAMES, SAMPLE, Target
+from edgeco.calibration.forms import NAMES, Target
 from edgeco.calibration.recordings import Array, Recording
+from edgeco.calibration.speed import preferred
 from edgeco.export.tensorrt_forms import Form, form_members
 
 SHORTEST = 256
 """Frames that are wanted to compare forms on, where the recordings have so many."""
-
-MOST_LOOKED_AT = 32
-"""Recordings of which the beginnings are looked at channel by channel."""
 
 _EXACT = "fp32"
 
@@ -52,37 +50,15 @@ def frames_to_compare(manifest: Manifest, recordings: Sequence[Recording], other
 
     Args:
         manifest: of a network of one input.
-        recordings: read from their beginning; live ones are left out, for what they gave is gone.
+        recordings: read from their beginning; live ones are left out unless what they gave is held.
         otherwise: taken where there is no other.
     """
     name = manifest.inputs[0].name
     wanted = max(SHORTEST, manifest.timeline.valid_from + 2 * manifest.timeline.receptive_field)
-    frames = chain.from_iterable(recording.frames() for recording in recordings if not recording.live)
+    again = (recording for recording in recordings if recording.held or not recording.live)
+    frames = chain.from_iterable(recording.frames() for recording in again)
     taken = [np.array(frame[name]) for frame in islice(frames, wanted)]
     return np.stack(taken) if taken else otherwise
-
-
-def beginnings(manifest: Manifest, recordings: Sequence[Recording], otherwise: Array) -> list[Array]:
-    """The beginnings of recordings, (frames, *shape) each, over which channels are looked at; evenly chosen of many.
-
-    What one recording shows in a channel is not what another does, so that a few frames of each tell more than many of
-    one.
-
-    Args:
-        manifest: of a network of one input.
-        recordings: live ones are left out.
-        otherwise: taken where there is no other.
-    """
-    name = manifest.inputs[0].name
-    kept = [recording for recording in recordings if not recording.live]
-    chosen = (
-        [kept[place] for place in sorted({round(p) for p in np.linspace(0, len(kept) - 1, MOST_LOOKED_AT)})]
-        if kept
-        else []
-    )
-    wanted = manifest.timeline.valid_from + SAMPLE
-    taken = [[np.array(frame[name]) for frame in islice(recording.frames(), wanted)] for recording in chosen]
-    return [np.stack(frames) for frames in taken if frames] or [otherwise]
 
 
 def kept_float(bundle: Bundle) -> tuple[str, ...]:
@@ -100,7 +76,7 @@ def rewritten(bundle: Bundle, ranges: Ranges, summary: dict[str, Any], forms: Se
     """
     manifest = bundle.manifest
     shared = manifest.variants[_EXACT].weights
-    described, content = form_members(forms, shared)
+    described, content = form_members(manifest, forms, shared)
     variants = {name: kept for name, kept in manifest.variants.items() if name not in described} | described
     used = _members_of(variants.values())
     left = _members_of(manifest.variants.values()) - used
@@ -111,7 +87,8 @@ def rewritten(bundle: Bundle, ranges: Ranges, summary: dict[str, Any], forms: Se
     if report is not None:
         told = {"calibration": summary} | described_forms(forms, report)
         members[REPORT] = json.dumps({**report, **told}, indent=1).encode()
-    write_bundle(target, msgspec.structs.replace(manifest, variants=variants), members)
+    chosen = manifest.preferred | preferred(forms)
+    write_bundle(target, msgspec.structs.replace(manifest, variants=variants, preferred=chosen), members)
 
 
 def described_forms(forms: Sequence[Form], report: dict[str, Any] | None = None) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import Literal
 
 import click
 
-from edgeco.cli.options import BUNDLE, JSON, PRECISION, engine_options
+from edgeco.cli.options import AUTO_PRECISION, BUNDLE, JSON, PRECISION, engine_options
 from edgeco.command import Command
 from edgeco.errors import CheckFailed
 
@@ -50,18 +50,24 @@ def verify(
 @click.command(cls=Command)
 @BUNDLE
 @click.option("--ranges", is_flag=True, help="Show the ranges of its tensors and histories, with histograms.")
+@click.option("--page", type=click.Path(path_type=Path), metavar="FILE", help="Write its report as an HTML page.")
 @JSON
-def inspect(bundle: Path, ranges: bool, as_json: bool) -> None:
+def inspect(bundle: Path, ranges: bool, page: Path | None, as_json: bool) -> None:
     """Show what BUNDLE holds.
 
     Inputs and outputs, timeline, histories, costs, variants, members and the conversion report; with --ranges what a
-    calibration saw instead.
+    calibration saw instead. With --page also a page that draws how each precision drifts from FP32 over a stream, what
+    it stores and takes, and the ranges.
     """
     from edgeco.bundle import open_bundle
     from edgeco.show.console import console, print_json
     from edgeco.show.inspect import bundle_facts, show_bundle
 
     opened = open_bundle(bundle)
+    if page is not None:
+        from edgeco.show.bundle_page import write_page
+
+        write_page(opened, page)
     if ranges:
         from edgeco.show.ranges import show_ranges
 
@@ -81,7 +87,7 @@ def inspect(bundle: Path, ranges: bool, as_json: bool) -> None:
 @click.command(cls=Command)
 @BUNDLE
 @engine_options
-@PRECISION
+@AUTO_PRECISION
 @click.option("--rows", type=click.IntRange(min=1), default=1, show_default=True, help="Streams in lock-step.")
 @click.option("--steps", type=click.IntRange(min=1), default=200, show_default=True, help="Steps that are timed.")
 @click.option("--energy", type=click.FloatRange(min=0), default=3, show_default=True, help=_ENERGY)

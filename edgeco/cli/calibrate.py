@@ -11,6 +11,7 @@ from edgeco.cli.options import BUNDLE, JSON
 from edgeco.command import Command
 
 _METHODS = ("max", "entropy", "percentile", "mse")
+_OF_SOURCES = ("method", "percentile", "streams", "seed", "frames", "seconds", "reset", "fps", "shape", "pre")
 
 
 @click.command(cls=Command)
@@ -40,15 +41,20 @@ _METHODS = ("max", "entropy", "percentile", "mse")
 @click.option("--sensitivity", is_flag=True, help="Tell what each layer and history costs in INT8.")
 @click.option("--reset", type=click.IntRange(min=1), help="Frames after which the device resets a stream.  [never]")
 @click.option("--fps", type=float, help="Rate the network is held to; the bundle's unless given; 0 is every frame.")
+@click.option("--shape", metavar="T,…", help="Of the case in each line of a .csv: frames, and a frame's shape.")
 @click.option("--pre", metavar="MODULE:NAME", help="Makes of a frame what the network takes: a pose estimator, say.")
 @click.option("--threads", type=click.IntRange(min=1), help="Processor threads; the physical cores.")
 @JSON
+@click.pass_context
 def calibrate(
+    context: click.Context,
+    /,
     bundle: Path,
     sources: tuple[str, ...],
     ranges: Path | None,
     out: Path | None,
     pre: str | None,
+    shape: str | None,
     precisions: tuple[str, ...],
     kept: tuple[str, ...],
     forget_float: bool,
@@ -66,12 +72,14 @@ def calibrate(
     written anew: with the ranges, with what --precision asks for, and with the INT8 forms that it had, made again from
     the new ranges.
     """
-    from edgeco.command import need_build_side, refuse_overwriting, stop_on_signal
+    from edgeco.command import need_build_side, refuse_overwriting, shape_of, stop_on_signal
     from edgeco.show.calibration import calibration_progress, show_calibrated
     from edgeco.show.console import console, print_json
 
     if bool(sources) == (ranges is not None):
         raise click.UsageError("Give --source, as often as you like, or --ranges: what is to be calibrated on.")
+    if ranges is not None:
+        _refuse_beside_ranges(context)
     need_build_side("onnx")
     from edgeco.calibration.calibrating import Plan, Watch, calibrate_bundle
     from edgeco.calibration.making import Wanted
@@ -80,7 +88,8 @@ def calibrate(
 
     refuse_overwriting(out, ranges, *sources, None if pre is None else pre.rpartition(":")[0])
     prepare = None if pre is None else load_pre(pre)
-    plan = Plan(tuple(sources), pre=prepare, **options) if ranges is None else load_ranges(ranges)
+    told = {"pre": prepare, "shape": shape_of(shape), **options}
+    plan = Plan(tuple(sources), **told) if ranges is None else load_ranges(ranges)
     with calibration_progress(console(stderr=True)) as progress, stop_on_signal() as stop:
         watch = Watch(progress.of_frames, progress.of_stages, stop)
         report = calibrate_bundle(
@@ -90,3 +99,10 @@ def calibrate(
         print_json(report.to_json())
     else:
         show_calibrated(report, console())
+
+
+def _refuse_beside_ranges(context: click.Context) -> None:
+    """Say that an option would do nothing, for the ranges are there already."""
+    for name in _OF_SOURCES:
+        if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
+            raise click.UsageError(f"--{name} is of what is read from --source; with --ranges it would do nothing.")

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from edgeco.cli.options import JSON, PRECISION, engine_options
+from edgeco.cli.options import AUTO_PRECISION, JSON, engine_options
 from edgeco.command import Command
 
 
@@ -25,7 +25,7 @@ from edgeco.command import Command
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of that drawing.")
 @click.option("--every", type=click.IntRange(min=1), help="Frames from window to window; end to end unless given.")
 @engine_options
-@PRECISION
+@AUTO_PRECISION
 @JSON
 def evaluate(**options: Any) -> None:
     """Count how well MODEL tells the labelled recordings in DATA.

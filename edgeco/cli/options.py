@@ -16,6 +16,15 @@ PRECISION = click.option(
     type=click.Choice(["fp32", "fp16", "int8"]),
     help="int8 where it was built; fp16 of TensorRT, if it can.",
 )
+AUTO_PRECISION = click.option(
+    "--precision",
+    type=click.Choice(["auto", "fp32", "fp16", "int8"]),
+    default="auto",
+    show_default=True,
+    callback=lambda context, option, given: None if given == "auto" else given,
+    help="auto: on a processor what the build found faster, FP16 of TensorRT.",
+)
+"""For what runs one variant: None, which is auto, or a name."""
 JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of tables.")
 
 

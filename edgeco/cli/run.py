@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from edgeco.cli.options import BUNDLE, JSON, PRECISION, engine_options
+from edgeco.cli.options import AUTO_PRECISION, BUNDLE, JSON, engine_options
 from edgeco.command import Command
 
 _IDLE_POWER = "Measure power idle first, to tell the energy above it."
@@ -25,7 +25,7 @@ _IDLE_POWER = "Measure power idle first, to tell the energy above it."
 @click.option("--pre", metavar="MODULE:NAME", help="Makes of a frame what the network takes: a pose estimator, say.")
 @click.option("--smooth", metavar="mean=N,dwell=N", help="Smooth the answers: a moving mean, a least dwell.")
 @engine_options
-@PRECISION
+@AUTO_PRECISION
 @click.option("--affinity", metavar="CPUS", help="Run on these processors only, as in 0,2-3.")
 @click.option("--preview", type=click.IntRange(0, 65535), metavar="PORT", help="Show the run on a page; 0: any port.")
 @click.option("--preview-host", default="127.0.0.1", show_default=True, help="Another address asks for a token.")

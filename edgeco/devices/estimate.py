@@ -122,6 +122,8 @@ def estimate(
         for count in streams:
             made = of_one if count == 1 else [_kernel(v, precision, count, rate, bandwidth, least) for v in layers]
             floors.append(_floor(manifest, profile, precision, count, layers, made))
+    if "int8" in kernels:
+        notes.append(_int8_note(manifest))
     measured = "as given" if launch is not None else "not measured on this device"
     said = (
         *ASSUMPTIONS,
@@ -187,6 +189,28 @@ def _said(name: str, figure: Figure, unit: str) -> str:
     return f"{name} is {figure.value:g} {unit} ({BASES[figure.basis]}{note})"
 
 
+def _quantised(manifest: Manifest) -> frozenset[str] | None:
+    """The histories that the bundle's form in INT8 for TensorRT stores so; None where it has no such form."""
+    for name in ("trt-int8-typed", "trt-int8"):
+        if name in manifest.variants:
+            return frozenset(manifest.variants[name].histories)
+    return None
+
+
+def _int8_note(manifest: Manifest) -> str:
+    stored = _quantised(manifest)
+    if stored is None:
+        return "in int8 everything is taken to be so; the bundle has no such form yet: edgeco build --precision int8"
+    left = len(manifest.histories) - len(stored)
+    return f"in int8 every layer is taken to be so; {left} of {len(manifest.histories)} histories of the form are FP16"
+
+
+def _size(manifest: Manifest, precision: Precision, history: History) -> int:
+    """Bytes of a number of a history."""
+    stored = _quantised(manifest) if precision == "int8" else None
+    return SIZES["fp16"] if stored is not None and history.name not in stored else SIZES[precision]
+
+
 def _copies(manifest: Manifest) -> list[Layer]:
     """The copies that a runner does after a step, one kernel per history: slots and carries need none."""
     stride = manifest.timeline.stride
@@ -228,8 +252,8 @@ def _floor(
         for step in layer.steps:
             of_step[step] += kernel.floor
     mean = sum(of_step) / stride
-    kept = sum(history.buffers * _elements(history) for history in manifest.histories)
-    memory = SIZES[precision] * (kept * streams + sum(layer.weights for layer in layers))
+    kept = sum(_size(manifest, precision, h) * h.buffers * _elements(h) for h in manifest.histories)
+    memory = kept * streams + SIZES[precision] * sum(layer.weights for layer in layers)
     fits = None if profile.memory is None else memory <= profile.memory.value * 1e9
     whole = sum(shares.values()) or 1.0
     split = {name: share / whole for name, share in shares.items()}

@@ -145,14 +145,19 @@ def cuda_python(bindings: Outcome, pycuda: Outcome, device: Device) -> Finding:
         if told.present and not told.error
     ]
     broken = [f"{name}: {told.error}" for name, told in (("cuda.bindings", bindings), ("pycuda", pycuda)) if told.error]
-    if working:
-        return Finding(subject, "well", ", ".join(working + broken))
-    if not (device.is_jetson or device.gpus):
-        return Finding(subject, "well", "not needed without a GPU")
+    on_gpu = device.is_jetson or bool(device.gpus)
     release = release_of(device.l4t) if device.l4t is not None else None
     wanted = "cuda-bindings"
     if release is not None:
         wanted = "'cuda-bindings==12.9.*'" if version(release.cuda) < (13,) else "'cuda-bindings>=13'"
+    if working:
+        found = ", ".join(working + broken)
+        if on_gpu and not any(name.startswith("cuda.bindings") for name in working):
+            found += "; without CUDA graphs, so that the processor hands every kernel over by itself"
+            return Finding(subject, "note", found, f"pip install {wanted} beside it")
+        return Finding(subject, "well", found)
+    if not on_gpu:
+        return Finding(subject, "well", "not needed without a GPU")
     remedy = f"pip install {wanted}; pycuda does as well, without CUDA graphs"
     needed = device.is_jetson or bool(broken)
     return Finding(subject, "wrong" if needed else "note", "; ".join(broken) or "not installed", remedy)

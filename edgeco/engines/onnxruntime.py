@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from types import ModuleType
 from typing import Any
 
 from edgeco.engines.aliasing import check_aliasing, check_apart
 from edgeco.engines.host import HostBuffer, HostMemory
-from edgeco.engines.protocol import Binding, Buffer, Tensor
+from edgeco.engines.protocol import Binding, Buffer, Copies, Tensor
 from edgeco.engines.threads import default_threads
 from edgeco.errors import EngineError
 
@@ -74,8 +74,8 @@ class OnnxRuntimeEngine:
         check_aliasing(inputs, outputs)
         return HostBinding(self._session.io_binding(), inputs, outputs)
 
-    def run(self, binding: Binding) -> None:
-        """Run the graph once. Raises EngineError; outputs are then undefined and inputs untouched."""
+    def run(self, binding: Binding, copies: Copies = ()) -> None:
+        """Run the graph once, then copy. Raises EngineError; outputs are then undefined and inputs untouched."""
         if not isinstance(binding, HostBinding):
             raise EngineError(f"a {type(binding).__name__} is no binding of ONNX Runtime")
         try:
@@ -83,12 +83,14 @@ class OnnxRuntimeEngine:
             self._session.run_with_iobinding(binding.io)
         except Exception as error:
             raise EngineError(f"ONNX Runtime {self.version} failed while running: {_first_line(error)}") from error
+        for copy in copies:
+            copy()
 
     def lane(self, rows: int) -> OnnxRuntimeEngine:
         """Itself: ONNX Runtime keeps nothing between two runs, and runs from several threads at once."""
         return self
 
-    def prepare(self, bindings: Sequence[Binding]) -> bool:
+    def prepare(self, bindings: Sequence[Binding], runs: Iterable[tuple[Binding, Copies]]) -> bool:
         """Nothing; the first run finds out what there is to know."""
         return False
 

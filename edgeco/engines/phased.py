@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from edgeco.engines.protocol import Binding, Buffer, Engine, Memory, Tensor
+from edgeco.engines.protocol import Binding, Buffer, Copies, Engine, Memory, Tensor
 from edgeco.errors import EngineError
 
 
@@ -36,17 +36,19 @@ class Phased:
         given = {tensor.name: outputs[tensor.name] for tensor in engine.outputs if tensor.name in outputs}
         return PhaseBinding(engine, engine.bind(taken, given), frozenset(taken))
 
-    def run(self, binding: Binding) -> None:
-        """Run the phase's graph once; a phase without one is done at once."""
+    def run(self, binding: Binding, copies: Copies = ()) -> None:
+        """Run the phase's graph once, if it has one, and do the copies."""
         assert isinstance(binding, PhaseBinding)
         if binding.engine is not None and binding.inner is not None:
             binding.engine.run(binding.inner)
+        for copy in copies:
+            copy()
 
     def lane(self, rows: int) -> Phased:
         """Itself: its engines compute on the processor, and keep nothing between calls."""
         return self
 
-    def prepare(self, bindings: Sequence[Binding]) -> bool:
+    def prepare(self, bindings: Sequence[Binding], runs: Iterable[tuple[Binding, Copies]]) -> bool:
         """Nothing."""
         return False
 

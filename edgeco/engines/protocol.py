@@ -5,10 +5,10 @@ Engines know tensors by name and nothing of frames, streams or cameras.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -109,6 +109,10 @@ class Binding(Protocol):
     def rebind(self, name: str, buffer: Buffer) -> None: ...
 
 
+Copies = Sequence[Callable[[], None]]
+"""Prepared copies of a memory (``Memory.copier``), done one after another."""
+
+
 class Engine(Protocol):
     """A compiled step graph: immutable, shareable between streams."""
 
@@ -137,8 +141,15 @@ class Engine(Protocol):
         """
         ...
 
-    def run(self, binding: Binding) -> None:
-        """Run the graph once over what is bound; returns when its memory may read or copy the outputs."""
+    def run(self, binding: Binding, copies: Copies = ()) -> None:
+        """Run the graph once over what is bound, and do some copies after it.
+
+        Returns when its memory may read or copy the outputs. Give the same sequence for the same copies: an engine that
+        records its work records them with it.
+
+        Raises:
+            EngineError: the graph did not run, and nothing was copied.
+        """
         ...
 
     def lane(self, rows: int) -> Engine:
@@ -151,10 +162,44 @@ class Engine(Protocol):
         """
         ...
 
-    def prepare(self, bindings: Sequence[Binding]) -> bool:
-        """Whatever makes later runs fast. True if that ran the graph, and so wrote to buffers that are bound."""
+    def prepare(self, bindings: Sequence[Binding], runs: Iterable[tuple[Binding, Copies]]) -> bool:
+        """Whatever makes later runs fast.
+
+        Args:
+            bindings: all there are.
+            runs: what ``run`` will be given over and over, each binding as it will then be bound.
+
+        Returns:
+            Whether that ran the graph, and so wrote to buffers that are bound.
+        """
         ...
 
     def close(self) -> None:
         """Give back what a lane holds, its memory included; nothing where it is the engine itself."""
+        ...
+
+
+NO_GRAPHS = "no package here has CUDA graphs"
+"""What ``Deferred.plain`` says where installing one helps."""
+
+
+class Timing(NamedTuple):
+    """Seconds of one run: until ``run`` had returned, until all was done, and what the device took by its own clock."""
+
+    queued: float
+    done: float
+    device: float
+
+
+@runtime_checkable
+class Deferred(Protocol):
+    """An engine whose work goes on after ``run`` has returned."""
+
+    @property
+    def plain(self) -> str | None:
+        """Why every step is queued piece by piece; None where it is recorded and queued at once."""
+        ...
+
+    def timed(self, binding: Binding, copies: Copies = ()) -> Timing:
+        """``run``, waited for and measured."""
         ...

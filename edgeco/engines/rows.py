@@ -11,7 +11,7 @@ import numpy as np
 from edgeco.bundle.manifest import Manifest
 from edgeco.engines.holding import Hold, hold, spare_for
 from edgeco.engines.protocol import Buffer, Engine
-from edgeco.engines.session import Session, check_past
+from edgeco.engines.session import Session, check_past, load_past
 from edgeco.engines.storage import Storage, nbytes, start_up
 
 
@@ -70,8 +70,7 @@ class RowSession(Session):
 
     def load_row(self, row: int, past: Mapping[str, np.ndarray[Any, Any]]) -> None:
         """Take over what ``row_past``, or ``past`` of a session of one row, gave and ``check_row`` found to fit."""
-        for share in self._shared[row].shares:
-            share.load(past[share.history.name], self.steps)
+        load_past(self._shared[row].shares, past, self.steps)
 
     def run_rows(self, stepping: Mapping[int, int], held: Collection[int]) -> int:
         """One step of some rows, while others are held; of all the rest nothing is promised.
@@ -86,8 +85,14 @@ class RowSession(Session):
         Raises:
             EngineError: the engine failed; the past of every row is as before, and the step may be tried again.
         """
-        self.engine.run(self.binding())
         step = self.steps
+        if not held and all(own >= self._started for own in stepping.values()):
+            self.engine.run(self.binding(), self._rounds[step % len(self._rounds)])
+            for storage in self._apart:
+                if storage.writes(step):
+                    storage.advance(step)
+            return self.skip(())
+        self.engine.run(self.binding())
         for row, own in stepping.items():
             if own < self._started:
                 for share in self._shared[row].shares:

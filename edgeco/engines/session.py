@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
 from edgeco.bundle.manifest import Manifest
 from edgeco.engines.checks import check_graph, typed_histories
-from edgeco.engines.protocol import Binding, Buffer, Engine
+from edgeco.engines.protocol import Binding, Buffer, Copies, Engine
 from edgeco.engines.storage import Storage, open_storage, start_up
 from edgeco.errors import EngineError
 
 MOST_BINDINGS = 48
 """Bindings worth preparing for mirrors; a binding costs some kilobytes, and not to have it a microsecond per step."""
+
+MOST_ROUNDS = 128
+"""Steps after which everything comes round again, copies too, up to which these are part of the engine's runs: there
+is a run of its own for each, which on a GPU is a recording of some hundred kilobytes."""
+
+
+FLOATS = {"float16", "float32"}
+"""An engine may keep in FP16 what another of the same variant keeps in FP32."""
 
 
 class Session:
@@ -69,11 +77,14 @@ class Session:
             else:
                 self._moving.append((storage, *storage.moving))
         self._bindings = [self._bind(phase, frames, answers) for phase in range(phases)]
-        self._copying = [storage for storage in self.storages if storage.copies]
+        self._copying = [storage for storage in self.storages if storage.round]
+        self._plan_rounds()
         self._late = [s for s in self.storages if s.history.starts_at > 0 or s.history.before == "first"]
         self._started = max((s.history.starts_at + (s.history.before == "first") for s in self._late), default=0)
-        if self.engine.prepare(self._bindings):
+        if self.engine.prepare(self._bindings, self._runs()):
             self.reset()
+            for buffer in answers.values():  # what the first steps of a stride do not write
+                memory.fill(buffer, 0.0)
 
     @property
     def nbytes(self) -> int:
@@ -94,16 +105,24 @@ class Session:
         Raises:
             EngineError: the engine failed; the past is as before, and the step may be tried again.
         """
-        self.engine.run(self.binding())
+        self.engine.run(*self.due())
         self.advance()
+
+    def due(self) -> tuple[Binding, Copies]:
+        """What the engine is given in this step, to be followed by ``advance``."""
+        step = self.steps
+        if step < self._started:  # what the graph writes may have to give way to a border before it is copied
+            return self.binding(), ()
+        return self.binding(), self._rounds[step % len(self._rounds)]
 
     def advance(self) -> None:
         """Make what the engine wrote the newest element of every history: the second half of ``run``."""
-        step = self.steps
+        step, left = self.steps, self._apart
         if step < self._started:
+            left = self._copying
             for storage in self._late:
                 start_up(storage, step, step)
-        for storage in self._copying:
+        for storage in left:
             if storage.writes(step):
                 storage.advance(step)
         self.steps = step + 1
@@ -129,9 +148,30 @@ class Session:
             EngineError: an array is missing or does not fit; nothing has been changed.
         """
         check_past(self.storages, past, self.rows)
-        for storage in self.storages:
-            storage.load(past[storage.history.name], steps)
+        load_past(self.storages, past, steps)
         self.steps = steps
+
+    def _plan_rounds(self) -> None:
+        """Decide which copies are part of the engine's runs, and list them step by step until all come round."""
+        length, within, self._apart = len(self._bindings), list[Storage](), list[Storage]()
+        for storage in self._copying:
+            with_it = math.lcm(length, storage.round)
+            length = with_it if with_it <= MOST_ROUNDS else length
+            (within if with_it <= MOST_ROUNDS else self._apart).append(storage)
+        self._rounds = [
+            tuple(copy for storage in within if storage.writes(step) for copy in storage.copies(step))
+            for step in range(length)
+        ]
+
+    def _runs(self) -> Iterator[tuple[Binding, Copies]]:
+        """What the engine will be given over and over, bound as it will then be."""
+        if self._started and self._copying:
+            for binding in self._bindings:
+                yield binding, ()
+        for step, copies in enumerate(self._rounds):
+            self.steps = step
+            yield self.binding(), copies
+        self.steps = 0
 
     def _bare(self, buffer: Buffer) -> Buffer:
         return self.engine.memory.element(buffer, 0) if self.rows == 1 else buffer
@@ -145,11 +185,23 @@ class Session:
 
 
 def check_past(storages: Iterable[Storage], past: Mapping[str, np.ndarray[Any, Any]], rows: int) -> None:
-    """Raises EngineError unless ``past`` has every history of so many rows."""
+    """Raises EngineError unless ``past`` has every history of so many rows; floats may be of either width."""
     for storage in storages:
         history = storage.history
         shape = (history.depth, rows * history.rows_per_stream, *history.shape)
         array = past.get(history.name)
-        if array is None or array.shape != shape or array.dtype != np.dtype(history.dtype):
+        wanted = np.dtype(history.dtype)
+        fits = array is not None and (array.dtype == wanted or {array.dtype.name, wanted.name} == FLOATS)
+        if array is None or array.shape != shape or not fits:
             given = "nothing" if array is None else f"{array.dtype}{array.shape}"
             raise EngineError(f"the past of {history.name!r} is {history.dtype}{shape}; given was {given}")
+
+
+def load_past(storages: Iterable[Storage], past: Mapping[str, np.ndarray[Any, Any]], steps: int) -> None:
+    """Take over a past that was checked, in the types in which it is kept here."""
+    for storage in storages:
+        array, wanted = past[storage.history.name], np.dtype(storage.history.dtype)
+        if array.dtype != wanted:
+            limits = np.finfo(wanted)  # the lowest number, which stands for minus infinity, stays finite
+            array = np.clip(array, limits.min, limits.max).astype(wanted)
+        storage.load(array, steps)

@@ -36,8 +36,12 @@ class Storage(Protocol):
         ...
 
     @property
-    def copies(self) -> bool:
-        """Whether ``advance`` has anything to do."""
+    def round(self) -> int:
+        """Steps after which ``advance`` does the same copies again; 0 where it never does any."""
+        ...
+
+    def copies(self, step: int) -> tuple[Callable[[], None], ...]:
+        """What ``advance`` does in a step that writes."""
         ...
 
     def row(self, row: int) -> Storage:
@@ -87,15 +91,25 @@ class Storage(Protocol):
 
 
 class _Turns:
-    """When a history is written."""
+    """When a history is written, and what is copied then."""
 
     history: History
+    round = 0
+    _copies: list[tuple[Callable[[], None], ...]]
+    """By turn: the copies that keep the newest element."""
 
     def turn(self, step: int) -> int:
         return -((self.history.phase - step) // self.history.rate)
 
     def writes(self, step: int) -> bool:
         return step % self.history.rate == self.history.phase
+
+    def copies(self, step: int) -> tuple[Callable[[], None], ...]:
+        return self._copies[self.turn(step) % len(self._copies)] if self._copies else ()
+
+    def advance(self, step: int) -> None:
+        for copy in self.copies(step):
+            copy()
 
 
 class Slots(_Turns):
@@ -105,13 +119,13 @@ class Slots(_Turns):
     """
 
     moving = None
-    copies = False
 
     def __init__(self, memory: Memory, history: History, buffers: Sequence[Buffer]) -> None:
         self.history = history
         self.period = history.buffers * history.rate
         self.buffers = tuple(buffers)
         self._memory = memory
+        self._copies = []  # nothing moves: the next step reads other addresses
 
     @classmethod
     def allocated(cls, memory: Memory, history: History, rows: int) -> Slots:
@@ -142,9 +156,6 @@ class Slots(_Turns):
         for buffer in self.buffers:
             self._memory.write(buffer, first)
 
-    def advance(self, step: int) -> None:
-        """Nothing moves: the next step reads other addresses."""
-
     def past(self, step: int) -> np.ndarray[Any, Any]:
         turn = self.turn(step)
         return np.stack([self._memory.read(self._at(turn - age)) for age in range(self.history.depth, 0, -1)])
@@ -168,17 +179,16 @@ class Ring(_Turns):
     What step ``s`` writes lies at ``turn(s) % depth``. The graph writes to a scratch element: it reads the whole ring.
     """
 
-    copies = True
     turns = 1
     """Times each element is kept."""
 
     def __init__(self, memory: Memory, history: History, buffer: Buffer, scratch: Buffer) -> None:
         self.history = history
         self.period = history.rate
+        self.round = history.depth * history.rate
         self.buffer, self.scratch = buffer, scratch
         self._memory = memory
-        self._copies: list[tuple[Callable[[], None], ...]] = []
-        """By cursor: the copies that keep the newest element."""
+        self._copies = []
 
     @classmethod
     def allocated(cls, memory: Memory, history: History, rows: int) -> Ring:
@@ -213,10 +223,6 @@ class Ring(_Turns):
     def begin(self, step: int) -> None:
         first = self._memory.read(self.scratch)
         self._memory.write(self.buffer, np.repeat(first[None], self.buffer.shape[0], axis=0))
-
-    def advance(self, step: int) -> None:
-        for copy in self._copies[self.turn(step) % len(self._copies)]:
-            copy()
 
     def past(self, step: int) -> np.ndarray[Any, Any]:
         depth = self.history.depth
@@ -261,14 +267,13 @@ class Shifted(_Turns):
     """
 
     moving: tuple[str, tuple[Buffer, ...]] | None = None
-    copies = True
 
     def __init__(self, memory: Memory, history: History, blocks: Sequence[Buffer], scratch: Buffer) -> None:
         self.history = history
-        self.period = 2 * history.rate
+        self.period = self.round = 2 * history.rate
         self.blocks, self._scratch = tuple(blocks), scratch
         self._memory = memory
-        self._copies: list[tuple[Callable[[], None], ...]] = []
+        self._copies = []
 
     @classmethod
     def allocated(cls, memory: Memory, history: History, rows: int) -> Shifted:
@@ -308,10 +313,6 @@ class Shifted(_Turns):
         first = self._memory.read(self._scratch)
         for block in self.blocks:
             self._memory.write(block, np.repeat(first[None], self.history.depth, axis=0))
-
-    def advance(self, step: int) -> None:
-        for copy in self._copies[self.turn(step) % 2]:
-            copy()
 
     def past(self, step: int) -> np.ndarray[Any, Any]:
         return self._memory.read(self.blocks[self.turn(step) % 2])

@@ -150,6 +150,25 @@ def _pairs(model: _Model, version: Version) -> Found:
                 yield name, f"codes are read by {node.op_type}, and a DequantizeLinear alone may"
 
 
+WEIGHT_AXES = {"Conv": 0, "ConvTranspose": 1}
+"""By operator the axis of the weight that counts output channels."""
+
+
+def _weight_axes(model: _Model, version: Version) -> Found:
+    for node in model.nodes(*WEIGHT_AXES):
+        real = model.maker.get(node.input[1])
+        if real is None or real.op_type != "DequantizeLinear" or real.input[1] not in model.constants:
+            continue
+        axis = next((a.i for a in real.attribute if a.name == "axis"), 1)
+        groups = next((a.i for a in node.attribute if a.name == "group"), 1)
+        if numpy_helper.to_array(model.constants[real.input[1]]).size == 1:
+            continue
+        if axis != WEIGHT_AXES[node.op_type]:
+            yield node.output[0], f"the scales of its weights lie along axis {axis}, not {WEIGHT_AXES[node.op_type]}"
+        elif groups > 1 and node.op_type == "ConvTranspose":
+            yield node.output[0], "a transposed convolution in groups has no scale for each output channel"
+
+
 def _typed_scales(model: _Model, version: Version) -> Found:
     for node in model.nodes("QuantizeLinear", "DequantizeLinear"):
         scale = model.constants.get(node.input[1])
@@ -167,6 +186,7 @@ RULES: tuple[Rule, ...] = (
     Rule("zero points", _zeros, f"{_GUIDE}: quantisation is symmetric"),
     Rule("scales", _scales, f"{_GUIDE}: per tensor for activations, per channel for weights; build-time constants"),
     Rule("pairs", _pairs, f"{_GUIDE}: INT8 tensors come from Q or an input, and go to DQ"),
+    Rule("weight axes", _weight_axes, f"{_GUIDE}: per-channel scales go along the output channels"),
     Rule("typed scales", _typed_scales, "ONNX operators: QuantizeLinear-19, DequantizeLinear-19"),
 )
 """Every rule. Each finding names its rule, and so its source."""

@@ -227,7 +227,7 @@ def members_of(
     }
     graphs = tuple("" if number is None else names[number] for number in exported.schedule)
     variants = {"fp32": records.Variant(graphs=graphs, weights=WEIGHTS, tolerance=tolerance)}
-    described, more = form_members(forms, WEIGHTS)
+    described, more = form_members(manifest, forms, WEIGHTS)
     variants |= described
     for name, content in more.items():
         members[name] = content if isinstance(content, bytes) else save(content)

@@ -13,7 +13,7 @@ from edgeco.bundle.manifest import Manifest, Stored, Variant
 from edgeco.errors import CheckFailed
 from edgeco.export.check import rollout
 from edgeco.export.exported import Exported
-from edgeco.export.half import full_weights, half_graph, half_weights
+from edgeco.export.half import LIMIT, full_weights, half_graph, half_weights
 from edgeco.export.opset17 import opset17
 from edgeco.export.rounded import rounded_graph
 
@@ -37,6 +37,7 @@ class Form:
     Attributes:
         histories: those that it stores in another type than the manifest says.
         told: what the build report says of it.
+        rounded: graphs in FP32 that round like it, where it computes what a processor does not.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Form:
     shares_weights: bool
     histories: dict[str, Stored] = field(default_factory=dict)
     told: dict[str, Any] = field(default_factory=dict)
+    rounded: Exported | None = None
 
 
 def tensorrt_forms(
@@ -79,7 +81,7 @@ def tensorrt_forms(
     off[HALF] = _drift(HALF, rounded, manifest, stream, expected, HALF_LIMIT)
     return [
         Form(PLAIN, plain, off[PLAIN], tolerance, True),
-        Form(HALF, half, off[HALF], max(LEAST_TOLERANCE, SPARE * off[HALF]), False),
+        Form(HALF, half, off[HALF], max(LEAST_TOLERANCE, SPARE * off[HALF]), False, rounded=rounded),
     ]
 
 
@@ -193,10 +195,24 @@ def _drift(
     return worst
 
 
-def form_members(forms: Sequence[Form], shared: str) -> tuple[dict[str, Variant], dict[str, Any]]:
+def half_histories(manifest: Manifest, graphs: Sequence[bytes]) -> dict[str, Stored]:
+    """The histories that typed graphs keep in FP16 where the manifest says FP32, and their borders in that type."""
+    types: dict[str, int] = {}
+    for body in (onnx.ModelProto.FromString(graph).graph for graph in graphs):
+        types |= {value.name: value.type.tensor_type.elem_type for value in (*body.input, *body.output)}
+    made = {}
+    for history in manifest.histories:
+        own = {types.get(name) for name in (history.write, *(read.name for read in history.reads))}
+        if history.dtype == "float32" and own == {onnx.TensorProto.FLOAT16}:
+            made[history.name] = Stored(dtype="float16", border=min(max(history.border, -LIMIT), LIMIT))
+    return made
+
+
+def form_members(manifest: Manifest, forms: Sequence[Form], shared: str) -> tuple[dict[str, Variant], dict[str, Any]]:
     """What the manifest says of each form, and the new members: graphs as bytes, weights as arrays by name.
 
     Args:
+        manifest: of the network.
         forms: those to be written.
         shared: the member with the FP32 weights.
     """
@@ -210,9 +226,8 @@ def form_members(forms: Sequence[Form], shared: str) -> tuple[dict[str, Variant]
             weights = f"weights.{form.name}.safetensors"
             members[weights] = form.exported.weights
         graphs = tuple("" if number is None else names[number] for number in form.exported.schedule)
-        variants[form.name] = Variant(
-            graphs=graphs, weights=weights, tolerance=form.tolerance, histories=form.histories
-        )
+        histories = half_histories(manifest, form.exported.graphs) | form.histories
+        variants[form.name] = Variant(graphs=graphs, weights=weights, tolerance=form.tolerance, histories=histories)
     return variants, members
 
 

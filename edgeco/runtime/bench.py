@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -13,6 +14,7 @@ import numpy as np
 
 from edgeco.bundle import Bundle, open_bundle
 from edgeco.devices.telemetry import Telemetry, TelemetryReport, idle_power, not_measured, open_telemetry
+from edgeco.engines.protocol import NO_GRAPHS, Deferred, Timing
 from edgeco.engines.selection import Options
 from edgeco.engines.session import Session
 from edgeco.errors import SpecError
@@ -21,6 +23,8 @@ from edgeco.runtime.stream import Stream
 from edgeco.runtime.timing import Summary, now
 
 WARM_UP = 32
+HOST_BOUND = 0.8
+"""Of the GPU's time for a step: where handing it over takes the processor longer than that, the GPU waits for it."""
 Frames = dict[str, np.ndarray[Any, Any]] | np.ndarray[Any, Any]
 
 
@@ -29,7 +33,9 @@ class BenchReport:
     """Times in seconds, sizes in bytes, ``step_macs`` in multiply-accumulates per stream.
 
     ``step`` is a whole ``Stream.step`` with an array in hand (copy in, run, copies of the histories, copy out); ``run``
-    is the engine alone over the same kind of buffers. ``overhead`` is the median of the differences of neighbours.
+    is the engine alone over the same kind of buffers, until its work is done. ``overhead`` is the median of the
+    differences of neighbours. On a GPU ``queued`` is the processor's time until a run had been handed over, ``device``
+    the GPU's own for it, ``plain`` why each step is queued piece by piece (None: it is recorded in CUDA graphs).
     ``telemetry`` is of whole steps alone, done over and over after the timing, a frame of it being one of one stream.
     """
 
@@ -49,9 +55,27 @@ class BenchReport:
     state_bytes: int
     peak_rss: int | None
     telemetry: TelemetryReport
+    queued: Summary | None = None
+    device: Summary | None = None
+    plain: str | None = None
+
+    @property
+    def advice(self) -> str | None:
+        """What to do where the processor is slower at handing work over than the GPU at doing it; None elsewhere."""
+        if self.queued is None or self.device is None or self.queued.p50 <= HOST_BOUND * self.device.p50:
+            return None
+        found = (
+            f"the processor takes {1e6 * self.queued.p50:.0f} µs to hand a step over that the GPU does in "
+            f"{1e6 * self.device.p50:.0f}"
+        )
+        if self.plain is None:
+            return f"{found}; step several streams together (--rows)"
+        if self.plain == NO_GRAPHS:
+            return f"{found}, for {self.plain}; with them a step is one call: pip install cuda-bindings"
+        return f"{found}, for no CUDA graph could be recorded: {self.plain}"
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        return {**asdict(self), "advice": self.advice}
 
 
 def bench(
@@ -75,7 +99,8 @@ def bench(
         engine: name of an engine, or "auto".
         threads: processor threads; None as for ``load``.
         variant: numeric form; None for the best for the engine.
-        precision: of TensorRT; None for FP16 where the bundle has it.
+        precision: of the numbers inside; None for what the bundle prefers on a processor, the faster of FP32 and INT8
+            when they were timed, and for FP16 of TensorRT where the bundle has it.
         rows: streams in lock-step.
         steps: steps that are timed, after ``warm_up`` that are not.
         warm_up: steps before, enough to fill caches and to reach the processor's steady clock.
@@ -101,27 +126,25 @@ def bench(
         stream.step(next(frames))
         first_step = (now() - start) * 1e-9
         alone = Session(model.engine, model.manifest, rows)
-        for _ in range(warm_up):
-            frame = next(frames)
-            stream.step(frame)
-            _write(alone, frame)
-            alone.run()
-        whole, raw = np.empty(steps), np.empty(steps)
-        for index in range(steps):
-            frame = next(frames)
-            start = now()
-            stream.step(frame)
-            middle = now()
-            # The same step of another session: what Stream adds shows as a difference under the same load.
-            _write(alone, frame)
-            binding = alone.binding()
-            before = now()
-            alone.engine.run(binding)
-            raw[index] = now() - before
-            whole[index] = middle - start
-            alone.advance()
-        drawn = _energy(stream, frames, rows, energy, telemetry)
-    return _report(model, opened, rows, load, first_step, whole * 1e-9, raw * 1e-9, alone.nbytes, drawn)
+        try:
+            plain = alone.engine.plain if isinstance(alone.engine, Deferred) else None
+            for _ in range(warm_up):
+                frame = next(frames)
+                stream.step(frame)
+                _alone(alone, frame)
+            whole, raw = np.empty(steps), list[Timing]()
+            for index in range(steps):
+                frame = next(frames)
+                start = now()
+                stream.step(frame)
+                whole[index] = (now() - start) * 1e-9
+                # The same step of another session: what Stream adds shows as a difference under the same load.
+                raw.append(_alone(alone, frame))
+            drawn = _energy(stream, frames, rows, energy, telemetry)
+            state_bytes = alone.nbytes
+        finally:
+            alone.close()
+    return _report(model, opened, rows, load, first_step, whole, raw, state_bytes, drawn, plain)
 
 
 _IDLE = 2.0
@@ -157,12 +180,15 @@ def _report(
     load: float,
     first_step: float,
     whole: np.ndarray[Any, Any],
-    raw: np.ndarray[Any, Any],
+    raw: Sequence[Timing],
     state_bytes: int,
     telemetry: TelemetryReport,
+    plain: str | None,
 ) -> BenchReport:
     macs = model.manifest.costs.step_macs
     step = _summary(whole)
+    queued, done, device = np.array(raw).T
+    on_device = not np.isnan(device).any()
     return BenchReport(
         bundle=str(bundle.path),
         engine=model.engine.name,
@@ -173,19 +199,33 @@ def _report(
         load=load,
         first_step=first_step,
         step=step,
-        run=_summary(raw),
-        overhead=float(np.median(whole - raw)),
+        run=_summary(done),
+        overhead=float(np.median(whole - done)),
         step_macs=macs,
         macs_per_second=macs * rows / step.p50,
         state_bytes=state_bytes,
         peak_rss=peak_rss(),
         telemetry=telemetry,
+        queued=_summary(queued) if on_device else None,
+        device=_summary(device) if on_device else None,
+        plain=plain,
     )
 
 
-def _write(session: Session, frame: Frames) -> None:
+def _alone(session: Session, frame: Frames) -> Timing:
+    """One step of a session, of which the engine's part is timed; ``device`` is NaN where that is the processor."""
     for name, buffer in session.inputs.items():
         session.engine.memory.write(buffer, frame[name] if isinstance(frame, dict) else frame)
+    engine, given = session.engine, session.due()
+    if isinstance(engine, Deferred):
+        timing = engine.timed(*given)
+    else:
+        start = now()
+        engine.run(*given)
+        taken = (now() - start) * 1e-9
+        timing = Timing(taken, taken, math.nan)
+    session.advance()
+    return timing
 
 
 def _summary(samples: np.ndarray[Any, Any]) -> Summary:

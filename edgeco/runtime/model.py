@@ -94,7 +94,8 @@ def load(
             where it, a GPU and a graph for it are there, else ONNX Runtime on the processor.
         threads: processor threads; None for the physical cores this process may use, or one if a step is small.
         variant: numeric form; None for the best for the engine.
-        precision: of TensorRT; None for FP16 where the bundle has it.
+        precision: of the numbers inside; None for what the bundle prefers on a processor, the faster of FP32 and INT8
+            when they were timed, and for FP16 of TensorRT where the bundle has it.
         say: called with what takes long. TensorRT compiles a network once on each device, for minutes; later loads
             find the plan in the cache (``EDGECO_CACHE``).
 

@@ -111,7 +111,7 @@ def verify(
     checks = tuple(_verify_variant(opened, variant, engine, threads, frames, answers, say) for variant in chosen)
     report = VerifyReport(str(opened.path), opened.sha256, opened.manifest.golden.steps, checks)
     if all(check.skipped is not None for check in checks):
-        reasons = "; ".join(f"{check.variant}: {check.skipped}" for check in checks) or "none was named"
+        reasons = _reasons(checks) or "none was named"
         raise EngineError(f"no variant of {opened.path} can be run here ({reasons})")
     if not report.passed:
         raise VerifyFailed(_complaint(report), report)
@@ -167,6 +167,14 @@ def relative_difference(given: np.ndarray[Any, Any], golden: np.ndarray[Any, Any
     if greatest == 0.0:
         return 0.0, None
     return (greatest / scale if scale > 0 else float("inf")), worst
+
+
+def _reasons(checks: Sequence[VariantCheck]) -> str:
+    """Why variants were skipped, what holds for several said once."""
+    named: dict[str, list[str]] = {}
+    for check in checks:
+        named.setdefault(str(check.skipped), []).append(check.variant)
+    return "; ".join(f"{', '.join(names)}: {reason}" for reason, names in named.items())
 
 
 def _complaint(report: VerifyReport) -> str:

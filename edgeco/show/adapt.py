@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from edgeco.command import need_build_side, refuse_overwriting, stop_on_signal
-from edgeco.errors import SpecError
+from edgeco.command import need_build_side, refuse_overwriting, shape_of, stop_on_signal
 from edgeco.show.console import bytes_text, console, facts, plain, print_json, say
 
 if TYPE_CHECKING:
@@ -50,7 +49,7 @@ def adapt_model(options: AdaptOptions) -> bool:
     refuse_overwriting(options.out, options.config, options.plan, options.data, options.fields.get("weights"))
     job = AdaptJob(
         fields_from(options.config, options.fields, options.arguments), options.data, options.out,
-        options.adapters, options.recipe, options.name, options.plan, options.group, _shape(options.shape),
+        options.adapters, options.recipe, options.name, options.plan, options.group, shape_of(options.shape),
         options.device,
     )  # fmt: skip
     with progress(job.steps) as report, stop_on_signal() as stop:
@@ -63,15 +62,6 @@ def adapt_model(options: AdaptOptions) -> bool:
     else:
         show_adapted(made, options.out, console())
     return True
-
-
-def _shape(text: str | None) -> tuple[int, ...] | None:
-    if text is None:
-        return None
-    parts = text.split(",")
-    if not all(part.strip().isdecimal() and int(part) for part in parts):
-        raise SpecError(f"--shape {text!r} is not a list of whole numbers, as in 16,2.")
-    return tuple(map(int, parts))
 
 
 def show_adapted(report: AdaptReport, out: Path, shown: Console) -> None:

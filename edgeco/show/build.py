@@ -13,6 +13,7 @@ from rich.table import Table
 
 from edgeco.bundle import open_bundle
 from edgeco.bundle.manifest import Input
+from edgeco.engines.selection import MARGIN
 from edgeco.show.console import bytes_text, count_text, facts, plain, table
 from edgeco.show.drift import drift_table, floats_table
 from edgeco.show.ranges import calibration_facts, ranges_tables
@@ -58,6 +59,8 @@ def show_built(report: BuildReport, out: Path, console: Console) -> None:
     ranges = bundle.ranges()
     for made in () if ranges is None else ranges_tables(ranges, tensors=False)[1:]:
         console.print(made)
+    if report.forms:
+        console.print(plain(f"all of it drawn: edgeco inspect {out} --page {out.with_suffix('.html').name}"))
     console.print(plain(f"{out} is built; run it with: {run_command(out, bundle.manifest.inputs)}"))
 
 
@@ -110,9 +113,9 @@ def _speed(timed: Mapping[str, float]) -> str:
     """Which of two is to be run for speed: what is smaller is not always faster."""
     exact, small = timed["fp32"], timed["int8"]
     text = f"a step takes {small:.3g} ms, in FP32 {exact:.3g} ms"
-    if small < exact:
-        return f"{text}: {exact / small:.2f} times faster, run it with --precision int8"
-    return f"{text}: not faster, and for speed FP32 is to be run; its states are a quarter"
+    if small <= MARGIN * exact:
+        return f"{text}: {exact / small:.2f} times faster, and what is run unless --precision fp32 is asked for"
+    return f"{text}: not clearly faster, so that FP32 is run unless --precision int8 is asked for, for its small states"
 
 
 def _weights(matched: Mapping[str, Any]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING
 
@@ -64,6 +65,9 @@ def show_calibrated(report: CalibrationReport, console: Console) -> None:
         console.print(plain(f"{form.name}: {form.drift:.1e} from FP32 relative, over a stream"))
     if report.made.kept:
         console.print(plain(f"left in float to keep the budget: {', '.join(report.made.kept)}"))
+    if report.made.forms:
+        page = Path(report.written).with_suffix(".html").name
+        console.print(plain(f"all of it drawn: edgeco inspect {report.written} --page {page}"))
     how = "" if report.written.endswith(".json") else f"; all of it: edgeco inspect --ranges {report.written}"
     console.print(plain(f"{report.written} holds the ranges of {report.summary.tensors} tensors{how}"))
 

@@ -32,7 +32,7 @@ def curve(values: Sequence[float], width: int = WIDTH) -> str:
 def drift_table(forms: Mapping[str, Mapping[str, Any]]) -> Table:
     """The drift of every form of a build report, with the error of each answer over the stream."""
     made = table(
-        "INT8 against FP32", "form", "output", "answers", "cosine ≥", "mean error", "top-1", "last/second tenth",
+        "Against FP32", "form", "output", "answers", "cosine ≥", "mean error", "top-1", "last/second tenth",
         "error by step, 0 … greatest", right=(2, 3, 4, 5, 6),
     )  # fmt: skip
     for name, told in forms.items():

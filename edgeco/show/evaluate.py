@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 from rich.console import Console
 from rich.table import Table
 
-from edgeco.command import need_build_side
+from edgeco.command import need_build_side, shape_of
 from edgeco.errors import DataError, SpecError
 from edgeco.runtime.model import Model, load
 from edgeco.show.console import console, facts, plain, print_json, say, table
@@ -110,13 +110,8 @@ def _data(options: EvalOptions, model: Model) -> Data:
     from edgeco.train.data import read_data
 
     manifest = model.manifest
-    shape: tuple[int, ...] | None = None
-    if options.shape is not None:
-        parts = options.shape.split(",")
-        if not all(part.strip().isdecimal() and int(part) for part in parts):
-            raise SpecError(f"--shape {options.shape!r} is not a list of whole numbers, as in 16,2.")
-        shape = tuple(map(int, parts))
-    elif options.data.suffix.lower() in (".csv", ".tsv"):
+    shape = shape_of(options.shape)
+    if shape is None and options.data.suffix.lower() in (".csv", ".tsv"):
         shape = (manifest.timeline.clip_length, *manifest.inputs[0].shape)
     data = read_data(options.data, labels=manifest.labels, fps=options.fps, shape=shape)
     return data if options.cases is None else data.subset(options.cases, options.seed)

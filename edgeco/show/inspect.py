@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from edgeco.bundle import Bundle
-from edgeco.bundle.manifest import Manifest
+from edgeco.bundle.manifest import Manifest, Preference
 from edgeco.bundle.validate import state_bytes
 from edgeco.show.build import report_tables
 from edgeco.show.console import bytes_text, count_text, facts, plain, seconds_text, table
@@ -69,6 +69,8 @@ def show_bundle(bundle: Bundle, console: Console) -> None:
     if manifest.histories:
         console.print(_histories(manifest))
     console.print(_variants(manifest))
+    for target, preference in manifest.preferred.items():
+        console.print(_preferred(target, preference))
     console.print(_members(manifest))
     report = bundle.report()
     if report is None:
@@ -188,10 +190,19 @@ def _variants(manifest: Manifest) -> Table:
     for name, variant in manifest.variants.items():
         graphs = ", ".join(dict.fromkeys(variant.graphs))
         states = variant_states(manifest, name)
-        share = f"{states['in_codes']:.0%}" if variant.histories else ""
+        share = f"{states['in_codes']:.0%}" if states["in_codes"] else ""
         cells = (plain(name), plain(graphs), plain(variant.weights), bytes_text(states["bytes"]), share)
         made.add_row(*cells, f"{variant.tolerance:.1e}")
     return made
+
+
+def _preferred(target: str, preference: Preference) -> Table:
+    timed = ", ".join(f"{name} {taken:.3g} ms" for name, taken in preference.milliseconds.items())
+    values = {
+        "variant": f"{preference.variant}, unless another is asked for with --precision",
+        "a step took": f"{timed}, on {preference.machine}; on others fp32 is run",
+    }
+    return facts(f"Run on {target}", values)
 
 
 def _members(manifest: Manifest) -> Table:

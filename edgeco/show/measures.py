@@ -113,9 +113,20 @@ def show_bench(report: BenchReport, console: Console) -> None:
         "work": f"{count_text(report.step_macs)} multiply-accumulates a step, "
         f"{count_text(report.macs_per_second)} a second",
         "overhead": f"{milliseconds(report.overhead)} ms a step around the engine",
+        **({"GPU": _recording(report), "slow": report.advice} if report.device is not None else {}),
         "state": bytes_text(report.state_bytes),
         "peak memory": "unavailable" if report.peak_rss is None else bytes_text(report.peak_rss),
         **telemetry_facts(report.telemetry),
     }
-    console.print(facts("Bench", values))
-    console.print(latencies({"whole step": report.step.to_json(), "engine alone": report.run.to_json()}))
+    console.print(facts("Bench", {name: value for name, value in values.items() if value}))
+    stages = {
+        "whole step": report.step,
+        "engine alone": report.run,
+        "handing over": report.queued,
+        "GPU": report.device,
+    }
+    console.print(latencies({name: stage.to_json() for name, stage in stages.items() if stage is not None}))
+
+
+def _recording(report: BenchReport) -> str:
+    return "each step is a CUDA graph" if report.plain is None else f"each step is enqueued: {report.plain}"

@@ -36,7 +36,8 @@ def prune_progress(console: Console, steps: int) -> Iterator[Watch]:
 
 def show_pruned(report: dict[str, Any], out: Path | None, console: Console) -> None:
     """Print what went, what stays and why."""
-    from edgeco.prune.page import figure_rows, number
+    from edgeco.page.document import number
+    from edgeco.prune.page import figure_rows
 
     figures = table("Before and after", "", "before", "after", "left", right=(1, 2, 3))
     if out is not None:

@@ -14,6 +14,7 @@ from rich.console import Console
 
 from edgeco.command import pin, refuse_overwriting, stop_on_signal
 from edgeco.devices.telemetry import Telemetry, TelemetryReport, idle_power, open_telemetry
+from edgeco.engines.selection import EXACT
 from edgeco.errors import SpecError
 from edgeco.runtime.model import Model, load
 from edgeco.runtime.pacer import Gap, Pacer
@@ -80,6 +81,8 @@ def run_bundle(options: RunOptions) -> None:
     pre = load_pre(options.pre) if options.pre is not None else None
     smooth = parse_smoothing(options.smooth) if options.smooth is not None else None
     model = load(options.bundle, engine=options.engine, threads=options.threads, precision=options.precision, say=say)
+    if options.precision is None and model.variant != EXACT:
+        say(model.why)  # at the beginning too: the answers are not FP32's, and nobody asked for others
     fps = model.manifest.timeline.fps if options.fps is None else options.fps
     pacer = Pacer(fps, options.gap, options.gap_threshold)
     out = console(stderr=options.lines_only)

@@ -26,6 +26,8 @@ def range_attacks(toy: Toy) -> Iterator[Attack]:
     yield ranges("ranges of a later version", {"version": 9}, "of version 9 and this edgeco reads version 1")
     yield ranges("range without an end", {"tensors": {"t": {**history, "high": -9.0}}}, "above its greatest")
     yield ranges("range beyond what was seen", {"tensors": {"t": {**history, "amax": 99.0}}}, "above every number")
+    wide = {"t": {**history, "channels": [[-2.0, 99.0]]}}
+    yield ranges("a channel wider than its history", {"tensors": wide}, "one of its channels goes from -2.0 to 99.0")
     yield ranges("infinite range", b'{"model": Infinity}', "holds Infinity, which is not a finite number")
     yield ranges("a hash that is none", {"data": "x" * 64}, "a hash that is no sha256")
     yield ranges("deep ranges", b'{"a":' + b"[" * 10_000, "nested deeper")

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 from toy_bundle import toy_manifest
 
-from edgeco.bundle.manifest import Input, Layer, Member, Output, Preprocessing, Read
+from edgeco.bundle.manifest import Input, Layer, Member, Output, Preference, Preprocessing, Read
 from edgeco.bundle.validate import state_bytes, validate
 from edgeco.errors import BundleError
 
@@ -43,6 +43,11 @@ def image(frame: dict[str, Any] | None = None, **changes: Any) -> Any:
 
 def variant(name: str = "fp32", **changes: Any) -> Any:
     return changed(variants={name: msgspec.structs.replace(toy_manifest().variants["fp32"], **changes)})
+
+
+def prefers(target: str = "cpu", **changes: Any) -> Any:
+    told = Preference(variant="fp32", machine="x86_64", milliseconds={"fp32": 1.0})
+    return changed(preferred={target: msgspec.structs.replace(told, **changes)})
 
 
 LAYER = Layer(op="conv2d", macs=3, reads=6, writes=3, weights=3)
@@ -174,6 +179,11 @@ BAD = {
     "labels": (changed(labels=("one",)), "1 labels and no output whose last axis has 1"),
     "no variant": (changed(variants={}), "no variant"),
     "variant name": (variant("../fp32"), "a name that is not plain"),
+    "preferred": (prefers(variant="int8"), "names a variant 'int8', which there is not"),
+    "preferred, timed": (prefers(milliseconds={"fp32": 1.0, "int8": 2.0}), "names a variant 'int8', which there is"),
+    "preferred, not timed": (prefers(milliseconds={}), "a variant that was not timed"),
+    "preferred, of no machine": (prefers(machine=""), "names no machine"),
+    "preferred, for what": (prefers(""), "a name that is empty"),
     "graphs": (variant(graphs=()), "has 0 graphs for a stride of 1"),
     "graph not there": (variant(graphs=("graphs/x.onnx",)), "names member 'graphs/x.onnx', which the bundle does not"),
     "weights not there": (variant(weights="w"), "names member 'w', which the bundle does not"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 from builders import one_sentence
@@ -16,7 +17,8 @@ from edgeco.bundle.manifest import Manifest
 from edgeco.calibration.checkpoint import Checkpoint
 from edgeco.calibration.recordings import ArrayRecording, recorded
 from edgeco.calibration.rollout import CalibrationStopped, Progress, observe
-from edgeco.errors import CalibrationError
+from edgeco.calibration.sources import Reading, open_recordings
+from edgeco.errors import CalibrationError, WriteError
 from edgeco.export.exported import Exported
 
 
@@ -163,3 +165,38 @@ def test_a_network_without_a_past_is_calibrated_too(tmp_path: Path) -> None:
     with pytest.raises(CalibrationStopped):
         observe(exported, manifest, given, progress=progress, stop=stop, checkpoint=kept)
     assert observe(exported, manifest, given, checkpoint=kept) == observe(exported, manifest, given)
+
+
+class Full(Checkpoint):
+    """On a disk that has no room."""
+
+    def write(self, *_: object) -> None:
+        raise WriteError("kept cannot be written: the disk is full; free some space.")
+
+
+def test_a_full_disk_does_not_end_a_calibration_and_is_told_where_it_matters(
+    built: tuple[Exported, Manifest], tmp_path: Path
+) -> None:
+    exported, manifest = built
+    given = recorded(manifest, streams(manifest, 70))
+    full = Full(tmp_path / "kept", seconds=0)
+    assert observe(exported, manifest, given, checkpoint=full) == observe(exported, manifest, given)
+    progress, stop = stops_after(5)
+    with pytest.raises(CalibrationStopped, match=r"after 5 frames; what was seen .* disk is full") as error:
+        observe(exported, manifest, given, progress=progress, stop=stop, checkpoint=full)
+    one_sentence(error.value)
+
+
+@pytest.mark.parametrize("other", [Reading(fps=0), Reading(seconds=1.5), Reading(pre=lambda frame: frame.image)])
+def test_it_goes_on_only_with_what_becomes_of_frames(tmp_path: Path, other: Reading) -> None:
+    """A rollout that came to its end is kept until its result is written, and is that of its own frames."""
+    exported, manifest = network(nn.Sequential(nn.Conv1d(2, 3, 3), nn.ReLU()), (2, 4))
+    manifest = msgspec.structs.replace(manifest, timeline=msgspec.structs.replace(manifest.timeline, fps=10.0))
+    np.savez(tmp_path / "cases.npz", x=np.ones((2, 40, 2), np.float32), fps=20.0)
+    (tmp_path / "rows.csv").write_text("1,2\n" * 40)
+    for name in ("cases.npz", "rows.csv"):
+        named, kept = [str(tmp_path / name)], Checkpoint(tmp_path / "kept")
+        observe(exported, manifest, open_recordings(named, manifest), checkpoint=kept)
+        with pytest.raises(CalibrationError, match="other recordings or other options"):
+            observe(exported, manifest, open_recordings(named, manifest, other), checkpoint=kept)
+        kept.remove()

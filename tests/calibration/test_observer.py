@@ -100,3 +100,17 @@ def test_one_that_is_resumed_goes_on_as_if_nothing_had_been(before: list[np.ndar
         resumed.add(piece)
     assert resumed.numbers()[:5] == through.numbers()[:5] and resumed.limit == through.limit
     np.testing.assert_array_equal(resumed.bins, through.bins)
+
+
+def test_extremes_of_channels_are_those_of_all_pieces() -> None:
+    rng = np.random.default_rng(4)
+    pieces = [(rng.standard_normal((1, 5, 3, 2)) * np.arange(1, 6).reshape(5, 1, 1)).astype(np.float32) for _ in "123"]
+    whole = Observer()
+    for piece in pieces:
+        whole.add(piece, channels=True)
+    assert whole.channels is not None
+    by_channel = np.concatenate(pieces).transpose(1, 0, 2, 3).reshape(5, -1)
+    np.testing.assert_array_equal(whole.channels, [by_channel.min(1), by_channel.max(1)])
+    plain = Observer()
+    plain.add(pieces[0])
+    assert plain.channels is None

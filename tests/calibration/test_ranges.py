@@ -14,7 +14,16 @@ from calibrated import network, streams
 from rated_nets import NETS
 
 from edgeco.bundle.manifest import Manifest
-from edgeco.calibration.ranges import Ranges, TensorRange, load_ranges, model_hash, read_ranges, save_ranges, tensor_key
+from edgeco.calibration.ranges import (
+    Ranges,
+    TensorRange,
+    check_ranges,
+    load_ranges,
+    model_hash,
+    read_ranges,
+    save_ranges,
+    tensor_key,
+)
 from edgeco.calibration.recordings import recorded
 from edgeco.calibration.rollout import observe
 from edgeco.errors import BundleError, CalibrationError
@@ -118,3 +127,23 @@ def test_a_file_that_holds_none_is_told_with_its_name(tmp_path: Path) -> None:
     (tmp_path / "bad.json").write_text("{}")
     with pytest.raises(CalibrationError, match=r"bad\.json is no list of ranges"):
         load_ranges(tmp_path / "bad.json")
+
+
+def test_ranges_that_were_edited_are_refused(ranges: Ranges, built: tuple[Exported, Manifest]) -> None:
+    exported, manifest = built
+    check_ranges(ranges, exported, manifest)
+    found = json.loads(ranges.to_json())
+    name, history = next(iter(found["tensors"])), next(iter(found["histories"]))
+    for key, kept in (("tensors", name), ("histories", history)):
+        less = {at: one for at, one in found[key].items() if at != kept}
+        with pytest.raises(CalibrationError, match=f"say nothing of '{kept}'"):
+            check_ranges(read_ranges(changed(ranges, **{key: less})), exported, manifest)
+    half = {
+        **found["histories"],
+        history: {**found["histories"][history], "amax": 0.5 * ranges.histories[history].amax},
+    }
+    with pytest.raises(CalibrationError, match=f"different things of '{history}'"):
+        check_ranges(read_ranges(changed(ranges, histories=half)), exported, manifest)
+    huge = {**found["tensors"], name: {**found["tensors"][name], "high": 1e300, "limit": 1e301}}
+    with pytest.raises(BundleError, match="beyond those of FP32"):
+        read_ranges(changed(ranges, tensors=huge))

@@ -15,7 +15,8 @@ from builders import one_sentence, written
 
 from edgeco.bundle.manifest import Input, Manifest, Preprocessing
 from edgeco.calibration.sources import Reading, open_recordings, shown_source
-from edgeco.errors import EdgecoError
+from edgeco.calibration.variants import frames_to_compare
+from edgeco.errors import EdgecoError, FrameError, SpecError
 from edgeco.runtime.frame import Frame
 from edgeco.runtime.preprocess import Preprocessor
 
@@ -205,3 +206,43 @@ def test_what_a_callable_makes_must_fit(tmp_path: Path) -> None:
     for made, said in ((np.zeros(2, np.float32), r"prepared as float32\(2,\)"), ("x", "prepared as str")):
         with pytest.raises(EdgecoError, match=said):
             frames_of(open_recordings([path], toy_manifest(), Reading(pre=lambda frame, made=made: made)))
+
+
+def test_what_a_camera_gave_is_read_once_and_held() -> None:
+    (camera,) = open_recordings(["pattern://bars?size=32x24&fps=50&live=1"], pictured(), Reading(seconds=0.2))
+    golden = np.zeros((1, *SIZE, 3), np.uint8)
+    assert frames_to_compare(pictured(), [camera], golden) is golden, "not while it is yet to come"
+    first = frames_of([camera])[0]
+    np.testing.assert_array_equal(frames_of([camera])[0], first)
+    np.testing.assert_array_equal(frames_to_compare(pictured(), [camera], golden), first)
+
+
+def test_a_csv_of_a_case_in_each_line_is_a_stream_per_case(tmp_path: Path) -> None:
+    rows = np.arange(5 * 12, dtype=np.float32).reshape(5, 12)
+    lines = (f"{case % 2}," + ",".join(f"{value:g}" for value in row) for case, row in enumerate(rows))
+    path = written(tmp_path / "tracks.csv", "\n".join(lines))
+    found = open_recordings([str(path)], toy_manifest(), Reading(shape=(4, 3)))
+    np.testing.assert_array_equal(np.stack(frames_of(found)), rows.reshape(5, 4, 3))
+    drawn = open_recordings([str(path)], toy_manifest(), Reading(shape=(4, 3)), 2)
+    assert len({frame["frame"][0] // 12 % 2 for recording in drawn for frame in recording.frames()}) == 2, (
+        "of each class"
+    )
+
+
+@pytest.mark.parametrize(
+    ("named", "reading", "said"),
+    [
+        (["  "], Reading(), "A source has no name"),
+        (["pattern://bars"], Reading(shape=(4, 3)), "no source is one"),
+    ],
+)
+def test_sources_that_are_none_are_told_before_they_are_opened(named: list[str], reading: Reading, said: str) -> None:
+    with pytest.raises(SpecError, match=said):
+        open_recordings(named, pictured(), reading)
+
+
+def test_of_many_recordings_the_one_is_named_that_does_not_fit(tmp_path: Path) -> None:
+    for name, count in (("a", 3), ("b", 2)):
+        written(tmp_path / f"{name}.csv", "\n".join(",".join("1" * count) for _ in range(3)))
+    with pytest.raises(FrameError, match=r"b\.csv: .*takes 3 values"):
+        frames_of(open_recordings([str(tmp_path)], toy_manifest()))

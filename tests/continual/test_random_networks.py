@@ -39,7 +39,7 @@ def test_every_answer_is_the_clips_or_the_heads_to_a_window_of_the_recording(net
     whole = Answering(randomise_norms(net).double().eval(), head)
     clip = clip_of(net)
     program = edgeco.convert(whole, torch.zeros(1, *clip).double())
-    long = recording(2, clip[0], 5 * program.receptive_field + 40, *clip[2:])
+    long = recording(2, clip[0], 5 * program.receptive_field + clip[1] + 40, *clip[2:])
     if program.exactness == "exact":
         expected = clip_answers(whole, long, clip[1])[:, :: program.stride]
     else:

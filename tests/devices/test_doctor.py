@@ -141,7 +141,10 @@ def test_one_thing_wrong_has_its_remedy(tmp_path: Path, subject: str, changes: d
 
 def test_pycuda_alone_suffices(tmp_path: Path) -> None:
     found = finding(board(tmp_path, cuda_bindings=MISSING, pycuda=there("2026.1")), "CUDA for Python")
-    assert (found.state, found.found) == ("well", "pycuda 2026.1")
+    assert (found.state, found.remedy) == ("note", "pip install 'cuda-bindings==12.9.*' beside it")
+    assert found.found.startswith("pycuda 2026.1; without CUDA graphs")
+    both = finding(board(tmp_path, cuda_bindings=there("12.9.10"), pycuda=there("2026.1")), "CUDA for Python")
+    assert (both.state, both.found) == ("well", "cuda.bindings 12.9.10, pycuda 2026.1")
 
 
 def test_thor_wants_the_bindings_of_cuda_13(tmp_path: Path) -> None:

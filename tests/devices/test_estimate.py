@@ -9,7 +9,19 @@ from typing import Any
 import msgspec
 import pytest
 
-from edgeco.bundle.manifest import Costs, Golden, History, Input, Layer, Manifest, Output, Read, Timeline
+from edgeco.bundle.manifest import (
+    Costs,
+    Golden,
+    History,
+    Input,
+    Layer,
+    Manifest,
+    Output,
+    Read,
+    Stored,
+    Timeline,
+    Variant,
+)
 from edgeco.devices.catalogue import find_profile, profiles
 from edgeco.devices.estimate import LAUNCH, SIZES, doublings, estimate
 from edgeco.devices.profile import Figure, Profile
@@ -97,6 +109,33 @@ def test_precisions_have_their_rates_and_sizes() -> None:
     assert made.kernels["fp32"][1].bytes == 2 * made.kernels["fp16"][1].bytes == 4 * made.kernels["int8"][1].bytes
     assert any("rate in fp32 is not known; that of fp16 bounds it" in text for text in made.assumptions)
     assert any("twice FP16" in text for text in made.assumptions)
+
+
+def test_int8_counts_the_states_that_its_form_keeps_in_fp16() -> None:
+    kept = (history("slots"), history("ring"))
+    plain = manifest(SMALL, histories=kept)
+    made = estimate(plain, CARD)
+    assert floor_of(made, "int8", 1).memory == (4 + 3) * 10_000 + 11
+    assert any("no such form yet: edgeco build --precision int8" in text for text in made.assumptions)
+    stored = {"h_slots": Stored(dtype="int8", scale=0.1)}
+    for name in ("trt-int8", "trt-int8-typed"):
+        form = Variant(graphs=("g",), weights="w", tolerance=0.01, histories=stored)
+        made = estimate(msgspec.structs.replace(plain, variants={name: form}), CARD, (1, 2))
+        assert floor_of(made, "int8", 2).memory == 2 * (4 * 10_000 + 2 * 3 * 10_000) + 11
+        assert floor_of(made, "fp16", 1).memory == 2 * (7 * 10_000 + 11)
+        assert any("1 of 2 histories of the form are FP16" in text for text in made.assumptions)
+
+
+def test_a_layer_of_the_shipped_kind_by_hand() -> None:
+    """A linear layer from 256 to 1024 numbers on an Orin Nano: 68 GB/s, 10 and 20 x 10^12 operations a second."""
+    layer = Layer(op="linear", macs=256 * 1024, reads=256, writes=1024, weights=256 * 1024 + 1024)
+    made = estimate(manifest(layer), find_profile("jetson-orin-nano"), (1, 64))
+    half, eight = made.kernels["fp16"][0], made.kernels["int8"][0]
+    assert (half.bytes, eight.bytes) == (528_896, 264_448)
+    assert half.memory == pytest.approx(7.7779e-6, rel=1e-4) and eight.memory == pytest.approx(3.8889e-6, rel=1e-4)
+    assert half.compute == pytest.approx(5.243e-8, rel=1e-3) and eight.compute == pytest.approx(2.621e-8, rel=1e-3)
+    assert half.bound == eight.bound == "memory"
+    assert floor_of(made, "int8", 64).mean == pytest.approx((263_168 + 64 * 1280) / 68e9)
 
 
 def test_a_precision_that_nothing_bounds_is_left_out() -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from edgeco.bundle.manifest import Costs, Golden, Manifest, Timeline
 from edgeco.devices.catalogue import find_profile, profiles
-from edgeco.devices.profile import Profile
+from edgeco.devices.profile import Profile, version
 from edgeco.devices.target import check_fits, target_of
 from edgeco.errors import SpecError
 
@@ -37,6 +37,25 @@ def test_every_device_has_a_target_or_a_reason(profile: Profile) -> None:
     target = target_of(profile, profile.precisions)
     assert target.precision in profile.precisions and target.typings
     assert msgspec.json.decode(msgspec.json.encode(target))["device"] == profile.name
+
+
+@pytest.mark.parametrize("profile", profiles(), ids=lambda profile: profile.name)
+def test_int8_is_made_in_the_typings_that_a_device_takes(profile: Profile) -> None:
+    pytest.importorskip("onnx", reason="forms are made with it")
+    from edgeco.calibration.variants import targets_for
+
+    if profile.unsupported is not None:
+        with pytest.raises(SpecError, match=f"Nothing can be built for {profile.title}: its last JetPack"):
+            target_of(profile, ["int8"])
+        return
+    found = targets_for(target_of(profile, ["fp32", "int8"]).typings, tensorrt=True)
+    if profile.family == "cpu":
+        assert found == ("cpu",)
+        return
+    assert profile.tensorrt is not None and "cpu" not in found
+    oldest = profile.tensorrt.first
+    assert ("trt-weak" in found) == (oldest is not None and version(oldest) < (10, 12))
+    assert "trt-strong" in found  # every supported board has a JetPack with 10.12 or newer by now
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes.util
 import importlib.util
 import os
 import shutil
@@ -74,3 +75,15 @@ def test_pycuda_built_from_its_source(driver: Path, tmp_path: Path) -> None:
     assert ran.returncode == 0, ran.stderr
     phases = "12" if installed("cuda.bindings") else "0"
     assert checked(driver, tmp_path, "pycuda", folder)[:2] == ["100", phases]
+    without_a_driver(folder)
+
+
+def without_a_driver(folder: Path) -> None:
+    """What was built says in one sentence that there is no driver, where there is none."""
+    if ctypes.util.find_library("cuda") is not None:
+        return
+    environment = {**os.environ, "PYTHONPATH": f"{folder}:{os.environ.get('PYTHONPATH', '')}"}
+    code = "from edgeco.engines.cuda import open_cuda; open_cuda('pycuda')"
+    ran = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    assert ran.returncode == 1
+    assert "EngineError: there is no CUDA driver: libcuda.so.1 was not found; install" in ran.stderr.splitlines()[-1]

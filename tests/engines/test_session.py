@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from stepnets import StepNet, history, stepnet
 
 from edgeco.engines import open_engine
+from edgeco.engines.protocol import Copies
 from edgeco.engines.session import MOST_BINDINGS, Session
 from edgeco.errors import EngineError
 
@@ -205,7 +206,7 @@ def test_a_failed_run_leaves_the_past_as_it_was(monkeypatch: pytest.MonkeyPatch)
     drive(session, frames[:8])
     run = session.engine.run
 
-    def fail(binding: object) -> None:
+    def fail(binding: object, copies: Copies = ()) -> None:
         run(binding)
         raise EngineError("no power")
 
@@ -216,6 +217,20 @@ def test_a_failed_run_leaves_the_past_as_it_was(monkeypatch: pytest.MonkeyPatch)
             session.run()
     assert session.steps == 8
     check(drive(session, frames[8:]), {name: values[8:] for name, values in net.oracle(frames).items()})
+
+
+@pytest.mark.parametrize("storage", ["slots", "ring", "mirror"])
+def test_a_past_may_come_in_floats_of_another_width(storage: str) -> None:
+    lowest = {kind: float(np.finfo(kind).min) for kind in ("float32", "float16")}
+    nets = {kind: stepnet(history(storage, 3, dtype=kind, border=lowest[kind])) for kind in lowest}
+    frames = nets["float32"].frames(12)
+    for kind, other in (("float32", "float16"), ("float16", "float32")):
+        first, second = open_session(nets[kind]), open_session(nets[other])
+        drive(first, frames[:2])
+        second.load(first.past(), 2)
+        assert all(np.isfinite(past).all() for past in second.past().values())
+        given, right = drive(second, frames[2:]), nets[kind].oracle(frames)
+        check({name: values[2:] for name, values in given.items()}, {name: v[4:] for name, v in right.items()})
 
 
 def test_no_rows_no_session() -> None:

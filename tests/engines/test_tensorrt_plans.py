@@ -17,8 +17,9 @@ from stepnets import history as make
 from stepnets import mixed, stepnet
 
 from edgeco.engines.tensorrt.graph_io import read_io
-from edgeco.engines.tensorrt.order import Options, Order, make_order, plan_key, quantises
+from edgeco.engines.tensorrt.order import Options, Order, make_order, network_key, plan_key, quantises
 from edgeco.engines.tensorrt.plan import plan_version
+from edgeco.engines.tensorrt.verdict import Refused
 from edgeco.errors import EngineError
 
 onnx = pytest.importorskip("onnx", reason="the fake TensorRT reads graphs with the onnx package")
@@ -150,13 +151,25 @@ def test_everything_that_matters_is_in_the_key() -> None:
         plan_key(NET.onnx + b" ", order(), "10.3.0", "Orin", (8, 7)),
         plan_key(NET.onnx, order(precision="fp32"), "10.3.0", "Orin", (8, 7)),
         plan_key(NET.onnx, order(strong=True), "10.3.0", "Orin", (8, 7)),
+        plan_key(NET.onnx, order(precision="int8"), "10.3.0", "Orin", (8, 7)),
+        plan_key(NET.onnx, order(int8=True), "10.3.0", "Orin", (8, 7)),
         plan_key(NET.onnx, order(half=("x",)), "10.3.0", "Orin", (8, 7)),
+        plan_key(NET.onnx, order(full=("x",)), "10.3.0", "Orin", (8, 7)),
+        plan_key(NET.onnx, order(shapes={"x": (2, 2)}), "10.3.0", "Orin", (8, 7)),
         plan_key(NET.onnx, order(), "10.3.1", "Orin", (8, 7)),
         plan_key(NET.onnx, order(), "10.3.0", "Thor", (8, 7)),
         plan_key(NET.onnx, order(), "10.3.0", "Orin", (8, 6)),
     ]
-    assert len({base, *others}) == 8
+    assert len({base, *others}) == len(others) + 1
     assert plan_key(NET.onnx, order(level=5, workspace=1), "10.3.0", "Orin", (8, 7)) == base
+
+
+def test_a_network_has_one_name_for_any_number_of_rows() -> None:
+    one, other = order(), order(shapes={"x": (2, 2)})
+    names = [network_key({NET.onnx: each}, "10.3.0", "Orin", (8, 7)) for each in (one, other)]
+    assert names[0] == names[1]
+    assert names[0] != network_key({NET.onnx: one}, "10.16.1", "Orin", (8, 7))
+    assert names[0] != network_key({NET.onnx: one, NET.onnx + b" ": one}, "10.3.0", "Orin", (8, 7))
 
 
 def test_a_plan_of_other_options_serves_a_run_and_not_a_compilation(
@@ -225,17 +238,17 @@ def test_a_child_that_dies_is_told_in_one_sentence(fake: Fake, monkeypatch: pyte
     import edgeco.engines.tensorrt.compiling as compiling
 
     real = compiling.subprocess.Popen
-    for code, said in (
-        ("import os; os.kill(os.getpid(), 9)", "lack of memory"),
-        ("import os; os.kill(os.getpid(), 11)", "SIGSEGV"),
-        ("import sys; sys.exit('out of luck')", "out of luck"),
+    for code, said, refused in (
+        ("import os; os.kill(os.getpid(), 9)", "lack of memory", False),
+        ("import os; os.kill(os.getpid(), 11)", "SIGSEGV", True),  # and would again: as good as a refusal
+        ("import sys; sys.exit('out of luck')", "out of luck", False),
     ):
         monkeypatch.setattr(
             compiling.subprocess, "Popen", lambda command, code=code, **more: real([command[0], "-c", code], **more)
         )
         with pytest.raises(EngineError, match=said) as caught:
             opener([]).open(NET.onnx, order())
-        assert "\n" not in str(caught.value)
+        assert "\n" not in str(caught.value) and isinstance(caught.value, Refused) == refused
 
 
 @pytest.mark.parametrize("version", ["8.6.1", "10.3.0"])

@@ -69,6 +69,29 @@ def test_only_what_is_meant_is_told_of_precision(fake: Fake) -> None:
     assert half["half"] == ([] if strong else ["h000_slots_new"])
 
 
+def test_layers_are_kept_in_fp32_where_the_flags_would_let_them_go(fake: Fake) -> None:
+    from edgeco.engines.tensorrt.api import find_tensorrt
+
+    strong = find_tensorrt().strong
+    names = tuple(node.output[0] for node in onnx.load_from_string(NET.onnx).graph.node[:3])
+    asked = {"strong": strong, "full": (*names, "h000_slots_new"), "half": ("h000_slots_new",)}
+    half = said_of(built(NET.onnx, order(NET.onnx, precision="fp16", **asked)))
+    assert half["full"] == ([] if strong else [*names, "h000_slots_new"])
+    assert half["given full"] == ([] if strong else list(names))  # a state is written in the type it is kept in
+    assert ("PREFER_PRECISION_CONSTRAINTS" in half["flags"]) == (not strong)
+    exact = said_of(built(NET.onnx, order(NET.onnx, strong=strong, full=names)))
+    assert exact["full"] == [] and exact["flags"] == []
+
+
+def test_int8_flags_beside_types_are_refused(fake: Fake) -> None:
+    from edgeco.engines.tensorrt.api import find_tensorrt
+
+    api = find_tensorrt()
+    quantised = order(NET.onnx, strong=api.strong, precision="int8", int8=True)
+    said = said_of(built(NET.onnx, quantised))
+    assert said["flags"] == (["TF32"] if api.strong else ["FP16", "INT8", "TF32"])
+
+
 def test_a_flag_beside_types_is_refused(fake: Fake, monkeypatch: pytest.MonkeyPatch) -> None:
     from edgeco.engines.tensorrt.api import Api, find_tensorrt
 

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from gpu_fixtures import VERSIONS, Fake, compile_here, installed, open_engine
-from stepnets import history, mixed, stepnet
+from stepnets import StepNet, history, mixed, stepnet
 
 from edgeco.engines.session import Session
 from edgeco.errors import EngineError
@@ -97,6 +97,74 @@ def test_a_deep_mirror_has_a_graph_for_every_window(one: Fake) -> None:
     frames = net.frames(170)
     check(drive(session, frames), net.oracle(frames))
     assert one.gpu.log.count("launch") == 170
+
+
+def copying(*depths: int) -> StepNet:
+    """A ring, a mirror and one that is shifted, which all start late."""
+    ring, mirror, shifted = depths
+    return stepnet(
+        history("ring", ring, border=-1.0, starts_at=2),
+        history("mirror", mirror, channels=ALIGNED, number=1, starts_at=3),
+        history("mirror", shifted, channels=3, number=2),
+    )
+
+
+@pytest.mark.parametrize("rows", [1, 4])
+def test_copies_are_part_of_the_recordings(fake: Fake, rows: int) -> None:
+    net = copying(3, 5, 4)
+    session = Session(open_engine(net), net.manifest, rows)
+    frames = net.frames(100, rows)
+    expected = net.oracle(frames, rows)
+    check(drive(session, frames[:4]), {name: values[:4] for name, values in expected.items()})
+    fake.gpu.log.clear()
+    check(drive(session, frames[4:]), {name: values[4:] for name, values in expected.items()})
+    assert fake.gpu.log == ["launch"] * 96  # no copy by itself
+    session.reset()
+    check(drive(session, frames), expected)
+    session.close()
+    assert fake.gpu.live == {}
+
+
+def test_copies_that_come_round_too_seldom_stay_outside(one: Fake) -> None:
+    net = copying(131, 5, 4)
+    session = Session(open_engine(net), net.manifest)
+    frames = net.frames(300)
+    expected = net.oracle(frames)
+    check(drive(session, frames[:4]), {name: values[:4] for name, values in expected.items()})
+    one.gpu.log.clear()
+    check(drive(session, frames[4:]), {name: values[4:] for name, values in expected.items()})
+    assert one.gpu.log == ["launch", "copy"] * 296
+
+
+def test_where_nothing_is_recorded_copies_follow_the_graph(one: Fake) -> None:
+    net = copying(3, 5, 4)
+    session = Session(open_engine(net, graphs=False), net.manifest)
+    frames = net.frames(60)
+    expected = net.oracle(frames)
+    check(drive(session, frames[:4]), {name: values[:4] for name, values in expected.items()})
+    one.gpu.log.clear()
+    check(drive(session, frames[4:]), {name: values[4:] for name, values in expected.items()})
+    assert one.gpu.log == ["enqueue", *["copy"] * 5] * 56  # one of the ring, two of each mirror
+
+
+def test_a_launch_that_fails_leaves_the_past_as_it_was(one: Fake, monkeypatch: pytest.MonkeyPatch) -> None:
+    net = copying(3, 5, 4)
+    session = Session(open_engine(net), net.manifest)
+    frames = net.frames(40)
+    expected = net.oracle(frames)
+    check(drive(session, frames[:20]), {name: values[:20] for name, values in expected.items()})
+    before = session.past()
+
+    def fail(*args: object) -> None:
+        raise EngineError("no power")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("edgeco.engines.cuda.graphs.BindingsGraphs.launch", fail)
+        with pytest.raises(EngineError, match="no power"):
+            drive(session, frames[20:21])
+    assert session.steps == 20
+    check(session.past(), before)
+    check(drive(session, frames[20:]), {name: values[20:] for name, values in expected.items()})
 
 
 def test_recording_that_fails_falls_back(one: Fake) -> None:

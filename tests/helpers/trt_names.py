@@ -12,7 +12,8 @@ FACTS: dict[str, Any] = json.loads((Path(__file__).parents[1] / "data" / "tensor
 
 CLASSES = {
     "Builder": ("create_network", "create_builder_config", "build_serialized_network"),
-    "INetworkDefinition": ("num_inputs", "num_outputs", "get_input", "get_output"),
+    "INetworkDefinition": ("num_inputs", "num_outputs", "get_input", "get_output", "num_layers", "get_layer"),
+    "ILayer": ("num_outputs", "get_output", "precision", "set_output_type"),
     "OnnxParser": ("parse", "num_errors", "get_error"),
     "ITensor": ("name", "shape", "dtype", "allowed_formats"),
     "IBuilderConfig": (
@@ -32,7 +33,7 @@ CLASSES = {
     "IProgressMonitor": ("phase_start", "step_complete", "phase_finish"),
 }  # fmt: skip
 ENUMS = {
-    "BuilderFlag": ("FP16", "INT8", "TF32"),
+    "BuilderFlag": ("FP16", "INT8", "TF32", "PREFER_PRECISION_CONSTRAINTS"),
     "NetworkDefinitionCreationFlag": ("EXPLICIT_BATCH", "STRONGLY_TYPED"),
     "DataType": ("FLOAT", "HALF", "INT8", "UINT8", "INT32"),
     "TensorFormat": ("LINEAR",),
@@ -42,7 +43,10 @@ ENUMS = {
     "TacticSource": (),  # by the user's name, looked up before it is used
 }
 ONLY_FROM = {"progress_monitor": 10, "IProgressMonitor": 10, "STRONGLY_TYPED": 10}
-ONLY_TO = {"BuilderFlag.FP16": 10, "BuilderFlag.INT8": 10, "EXPLICIT_BATCH": 10}
+ONLY_TO = {
+    "BuilderFlag.FP16": 10, "BuilderFlag.INT8": 10, "PREFER_PRECISION_CONSTRAINTS": 10, "EXPLICIT_BATCH": 10,
+    "ILayer.precision": 10, "ILayer.set_output_type": 10,
+}  # fmt: skip
 """What the code asks for, by an attribute or by the major version, before it uses it."""
 
 PATHS = {

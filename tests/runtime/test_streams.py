@@ -59,6 +59,21 @@ def test_in_any_order(model: Model, seed: int, rows: int) -> None:
     Driver(model, rows, numbers(NET), seed).run(40)
 
 
+def test_a_row_may_be_older_than_the_streams_it_joins(model: Model) -> None:
+    """Its start is long over where the session's own has just begun."""
+    frames = NET.frames(30)
+    with model.stream() as alone:
+        for frame in frames[:20]:
+            alone.step(frame)
+        with model.streams(1) as streams:
+            row = streams.join()
+            streams.restore(row, alone.snapshot())
+            for frame in frames[20:]:
+                given, right = streams.tick({row: frame})[row], alone.step(frame)
+                for name, values in right.outputs.items():
+                    np.testing.assert_array_equal(given.outputs[name], values, err_msg=name)
+
+
 def test_rows_that_never_pause_cost_no_copies(model: Model) -> None:
     frames = NET.frames(50, 3)
     with model.streams(3) as streams:

@@ -7,6 +7,7 @@ import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -108,6 +109,30 @@ def test_states_are_halved_save_those_that_add_up(bundles: dict[str, str], fake:
         assert kept.count("float32") == (len(kept) if whole is None else whole)
 
 
+def test_what_the_typed_form_computes_in_fp32_is_kept_so_by_flags_too(
+    bundles: dict[str, str], fake: Fake, tmp_path: Path
+) -> None:
+    """What is read off the typed graph is what ONNX's own inference of types says of it."""
+    onnx = pytest.importorskip("onnx")
+    for name in NAMES:
+        bundle = edgeco.bundle.open_bundle(bundles[name])
+        model = edgeco.load(bundles[name], engine="tensorrt")
+        expected: set[str] = set()
+        for data in (graph for graph in bundle.phases("trt-fp16") if graph is not None):
+            graph = onnx.shape_inference.infer_shapes(onnx.load_from_string(data), strict_mode=True).graph
+            kinds = {v.name: v.type.tensor_type.elem_type for v in (*graph.value_info, *graph.output)}
+            turned = ("Cast", "QuantizeLinear", "DequantizeLinear")
+            made = [name for node in graph.node if node.op_type not in turned for name in node.output]
+            expected |= {name.removesuffix("_made") for name in made if kinds[name] == onnx.TensorProto.FLOAT}
+        weak = model.engine._plans.api.weak and not model.engine._strong  # type: ignore[attr-defined]
+        for plan in model.engine.compile(1):  # type: ignore[attr-defined]
+            meta = plan.engine._program.meta
+            assert set(meta["full"]) <= expected if weak else not meta["full"]
+            assert expected <= set(plan.sidecar.order.full) if weak else not plan.sidecar.order.full
+        if name in ("attending", "recurrent") and weak:
+            assert meta["full"], "a softmax, a norm and what goes round are in FP32"
+
+
 def test_without_its_forms_a_bundle_is_refused_or_exact(bundles: dict[str, str], one: Fake) -> None:
     with pytest.raises(EngineError, match="edgeco build … --tensorrt"):
         edgeco.load(bundles["plain"], engine="tensorrt")
@@ -153,6 +178,9 @@ def test_without_tensorrt(bundles: dict[str, str]) -> None:
     with pytest.raises(EngineError, match="TensorRT is not installed"):
         edgeco.load(bundles["sensors"], engine="tensorrt")
     assert "not TensorRT: TensorRT is not installed" in edgeco.load(bundles["sensors"]).why
+    with pytest.raises(EngineError, match=r"\(fp32, trt-fp16, trt-fp32: TensorRT is not installed") as caught:
+        verify(bundles["sensors"], engine="tensorrt")
+    assert str(caught.value).count("JetPack") == 1  # the same reason is said once
 
 
 def test_a_broken_tensorrt_is_told(bundles: dict[str, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -385,6 +413,43 @@ def test_compile_and_run_on_the_command_line(bundles: dict[str, str], one: Fake,
     assert verified.exit_code == 0, verified.output
 
 
+@pytest.mark.parametrize("backend", ["cuda.bindings", "pycuda"])
+def test_bench_tells_where_the_gpu_waits_for_the_processor(
+    bundles: dict[str, str], one: Fake, monkeypatch: pytest.MonkeyPatch, backend: str
+) -> None:
+    monkeypatch.setenv("EDGECO_CUDA", backend)
+
+    def benched(*more: str) -> dict[str, Any]:
+        arguments = ["bench", bundles["dilated"], "--engine", "tensorrt", "--steps", "20", "--energy", "0", *more]
+        ran = CliRunner().invoke(main, [*arguments, "--json"])
+        assert ran.exit_code == 0, ran.output
+        shown = CliRunner().invoke(main, arguments)
+        report = json.loads(ran.stdout)
+        assert ("slow" in shown.stdout) == (report["advice"] is not None)
+        assert one.gpu.live == {}
+        return report
+
+    one.gpu.elapsed = 1e3  # a second of the GPU's time for a step
+    report = benched()
+    assert report["advice"] is None and report["plain"] is None
+    assert report["device"]["p50"] == 1.0 and 0 < report["queued"]["p50"] <= report["run"]["p50"]
+    one.gpu.elapsed = 1e-6
+    assert benched()["advice"].endswith("; step several streams together (--rows)")
+    one.gpu.refuse_capture = True
+    assert "no CUDA graph could be recorded: the GPU reports" in benched()["advice"]
+    one.gpu.refuse_capture = False
+    if backend == "pycuda":
+        monkeypatch.setattr("edgeco.engines.cuda.pycuda._graphs", lambda: None)
+        import edgeco.engines.cuda as cuda
+
+        cuda._opened.clear()
+        advice = benched("--rows", "2")["advice"]
+        assert "with them a step is one call: pip install cuda-bindings" in advice
+    own = CliRunner().invoke(main, ["bench", bundles["dilated"], "--engine", "onnxruntime", "--steps", "5", "--json"])
+    report = json.loads(own.stdout)
+    assert report["device"] is report["queued"] is report["advice"] is None
+
+
 def test_a_tick_of_many_rows_waits_once(bundles: dict[str, str], one: Fake) -> None:
     model = edgeco.load(bundles["sensors"], engine="tensorrt")
     frames = np.random.default_rng(0).standard_normal((6, 5, 4)).astype(np.float32)
@@ -395,6 +460,42 @@ def test_a_tick_of_many_rows_waits_once(bundles: dict[str, str], one: Fake) -> N
             before = streams._memory._waits
             streams.tick(dict(zip(rows, given, strict=True)))
             assert streams._memory._waits == before + 1
+
+
+@pytest.mark.sampled(2)
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "camera"])
+@pytest.mark.parametrize("backend", ["cuda.bindings", "pycuda"])
+def test_rows_come_pause_and_go_as_streams_of_their_own(
+    bundles: dict[str, str], one: Fake, monkeypatch: pytest.MonkeyPatch, name: str, backend: str
+) -> None:
+    """Recordings hold the copies of rings and mirrors; a row that is held or begins wants them done by themselves."""
+    monkeypatch.setenv("EDGECO_CUDA", backend)
+    model, own = (edgeco.load(bundles[name], engine=e, precision="fp32") for e in ("tensorrt", "onnxruntime"))
+    rng, alone, answered = np.random.default_rng(0), {}, 0
+    many = len(model.manifest.inputs)
+    with model.streams(3) as streams:
+        for tick in range(160):
+            if tick in (0, 7, 40, 90) and len(alone) < 3:
+                alone[streams.join()] = own.stream()
+            if tick == 60:
+                streams.leave(1)
+                del alone[1]
+            frames = {
+                row: {
+                    entry.name: rng.standard_normal(entry.shape).astype(entry.dtype) for entry in model.manifest.inputs
+                }
+                for row in streams.ready
+                if tick % 3 or rng.random() < 0.7
+            }
+            results = streams.tick(frames if many > 1 else {row: next(iter(f.values())) for row, f in frames.items()})
+            for row, given in results.items():
+                right = alone[row].step(frames[row])
+                assert given.valid == right.valid
+                answered += right.valid
+                for answer in right.outputs if right.valid else ():
+                    scale = max(float(np.abs(right.outputs[answer]).max()), 1e-6)
+                    np.testing.assert_allclose(given.outputs[answer], right.outputs[answer], atol=1e-5 * scale)
+    assert answered > 20 and one.gpu.live == {}
 
 
 @pytest.mark.parametrize("version", ["8.6.1", "11.4.0.106"])

@@ -70,9 +70,9 @@ def _summary(missing: list[Missing]) -> EngineError:
     furthest = max(missing, key=lambda error: error.stage)
     if furthest.stage == Missing.PACKAGE:
         tried = " and ".join(f"{error.package} ({error})" for error in missing)
+        what = "neither package opens" if len(missing) > 1 else f"the package that {CHOICE} names does not open"
         return EngineError(
-            f"there is no way to the GPU from Python, for neither package opens: {tried}; "
-            "install one with: pip install cuda-bindings"
+            f"there is no way to the GPU from Python, for {what}: {tried}; install one with: pip install cuda-bindings"
         )
     return EngineError(f"{furthest} (asked through {furthest.package})")
 

@@ -11,6 +11,7 @@ from edgeco.engines.tensorrt.api import Api
 from edgeco.engines.tensorrt.logger import last_words, make_logger
 from edgeco.engines.tensorrt.order import Order
 from edgeco.engines.tensorrt.progress import make_monitor
+from edgeco.engines.tensorrt.verdict import Refused, failure
 from edgeco.errors import EngineError
 
 Say = Callable[[str], None]
@@ -30,7 +31,8 @@ def build_plan(api: Api, onnx: bytes, order: Order, timing: bytes, say: Say, can
     """Compile one graph. A GPU must be there: constructing TensorRT's objects without one can end the process.
 
     Raises:
-        EngineError: TensorRT refuses the graph, finds no kernels for it, or was cancelled.
+        Refused: TensorRT does not take the graph, or finds no kernels for it.
+        EngineError: it was cancelled, or memory does not suffice.
     """
     start = time.monotonic()
     trt = api.trt
@@ -39,10 +41,12 @@ def build_plan(api: Api, onnx: bytes, order: Order, timing: bytes, say: Say, can
     network = builder.create_network(api.creation_flags(order.strong))
     parser = trt.OnnxParser(network, logger)
     if not parser.parse(onnx):
-        raise EngineError(f"TensorRT {api.text} refuses the graph: {_parse_error(parser, logger)}")
+        raise Refused(f"TensorRT {api.text} refuses the graph: {_parse_error(parser, logger)}")
     _fix_tensors(api, network, order)
     config = builder.create_builder_config()
     _configure(api, config, order)
+    if order.full and not order.strong and order.precision != "fp32":
+        _keep_full(trt, network, config, order)
     _set_timing(config, timing)
     if api.monitored:
         config.progress_monitor = make_monitor(trt, say, cancelled)
@@ -50,7 +54,8 @@ def build_plan(api: Api, onnx: bytes, order: Order, timing: bytes, say: Say, can
     if serialised is None:
         if cancelled():
             raise EngineError("the compilation was cancelled")
-        raise EngineError(f"TensorRT {api.text} cannot compile the graph: {last_words(logger)}")
+        reason = last_words(logger)
+        raise failure(f"TensorRT {api.text} cannot compile the graph: {reason}", reason)
     plan = bytes(serialised)
     grown = config.get_timing_cache()
     kept = b"" if grown is None else bytes(grown.serialize())
@@ -82,6 +87,24 @@ def _fix_tensors(api: Api, network: Any, order: Order) -> None:
         tensor.allowed_formats = 1 << int(trt.TensorFormat.LINEAR)
         if tensor.name in order.half and not order.strong:
             tensor.dtype = trt.DataType.HALF
+
+
+def _keep_full(trt: Any, network: Any, config: Any, order: Order) -> None:
+    """Layers that the typed form computes in FP32: the flags alone would let TensorRT take FP16 for them too.
+
+    Preferred and not obeyed: where there is no kernel for it a plan is worth more than none.
+    """
+    config.set_flag(trt.BuilderFlag.PREFER_PRECISION_CONSTRAINTS)
+    full, half = set(order.full), set(order.half)
+    for number in range(network.num_layers):
+        layer = network.get_layer(number)
+        for place in range(layer.num_outputs):
+            tensor = layer.get_output(place)
+            if tensor is None or tensor.name not in full:
+                continue
+            layer.precision = trt.DataType.FLOAT
+            if tensor.name not in half:  # a state is written in the type that it is kept in
+                layer.set_output_type(place, trt.DataType.FLOAT)
 
 
 def _configure(api: Api, config: Any, order: Order) -> None:

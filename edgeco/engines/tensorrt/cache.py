@@ -19,6 +19,7 @@ import msgspec
 
 from edgeco.engines.tensorrt.order import Order
 from edgeco.engines.tensorrt.plan import plan_version
+from edgeco.engines.tensorrt.verdict import Verdict
 from edgeco.errors import EngineError
 from edgeco.files import CACHE, cache_folder, replace_file
 
@@ -114,6 +115,21 @@ class PlanCache:
         for path in (self._sidecar_path(key), self.plan_path(key), self.plans / f"{key}.layers.json"):
             with contextlib.suppress(OSError):
                 path.unlink()
+
+    def verdict(self, key: str) -> Verdict | None:
+        """What is remembered of trying a network; None if nothing is, or it cannot be read."""
+        try:
+            return msgspec.json.decode(self._verdict_path(key).read_bytes(), type=Verdict)
+        except (OSError, msgspec.DecodeError):
+            return None
+
+    def judge(self, key: str, verdict: Verdict) -> None:
+        """Remember what came of trying a network. Raises WriteError."""
+        with replace_file(self._verdict_path(key)) as handle:
+            handle.write(msgspec.json.format(msgspec.json.encode(verdict), indent=1))
+
+    def _verdict_path(self, key: str) -> Path:
+        return self.plans / f"{key}.verdict.json"
 
     def timing(self, name: str) -> Path:
         """Where the timing cache of one TensorRT on one GPU is kept."""

@@ -17,6 +17,7 @@ from edgeco.engines.cuda import open_cuda
 from edgeco.engines.tensorrt.api import find_tensorrt
 from edgeco.engines.tensorrt.build import Say, build_plan
 from edgeco.engines.tensorrt.order import Order
+from edgeco.engines.tensorrt.verdict import Refused
 from edgeco.errors import EdgecoError
 from edgeco.files import replace_file
 
@@ -32,11 +33,13 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Line(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One message of the child: what it is doing, that it is done after so many seconds, or why it is not."""
+    """One message of the child: what it is doing, that it is done after so many seconds, or why it is not, and whether
+    it never will be."""
 
     say: str | None = None
     seconds: float | None = None
     error: str | None = None
+    refused: bool = False
 
 
 def work(job: Job, say: Say, cancelled: list[int]) -> float:
@@ -68,7 +71,7 @@ def main(out: BinaryIO) -> int:
             signal.signal(signal.SIGTERM, lambda number, frame: cancelled.append(number))
         tell(Line(seconds=work(job, lambda text: tell(Line(say=text)), cancelled)))
     except EdgecoError as error:
-        tell(Line(error=str(error)))
+        tell(Line(error=str(error), refused=isinstance(error, Refused)))
         return 1
     return 0
 

@@ -73,7 +73,9 @@ def compile_bundle(
     if any(number < 1 for number in rows):
         raise SpecError(f"rows are counted from 1; {min(rows)} was asked for")
     opened = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
-    chosen = open_bundle_engine(opened, engine="tensorrt", options=options, say=say)
+    chosen = open_bundle_engine(
+        opened, engine="tensorrt", options=options, say=say, rows=next(iter(rows), 1), again=fresh
+    )
     engine = chosen.engine
     assert isinstance(engine, TensorRtEngine)
     plans = []

@@ -18,12 +18,17 @@ import msgspec
 from edgeco.engines.tensorrt.build import Say
 from edgeco.engines.tensorrt.child import Job, Line
 from edgeco.engines.tensorrt.order import Order
+from edgeco.engines.tensorrt.verdict import Refused
 from edgeco.errors import EngineError
 
 PATIENCE = 30.0
 """Seconds of silence after which the time spent so far is told."""
 GRACE = 10.0
 """Seconds a child that was asked to stop is given."""
+
+
+CRASHES = (signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL)
+"""Ends that a process comes to by itself, and would again with the same graph."""
 
 
 def compile_in_child(
@@ -42,7 +47,8 @@ def compile_in_child(
         The plan, what its layers became, and the seconds it took.
 
     Raises:
-        EngineError: it failed, was killed, or was cancelled.
+        Refused: TensorRT does not take the graph.
+        EngineError: it failed otherwise, was killed, or was cancelled.
     """
     with tempfile.TemporaryDirectory(prefix="edgeco-compile-") as folder:
         place = Path(folder)
@@ -84,7 +90,7 @@ def _run(job: Job, words: int, say: Say, cancel: Callable[[], bool] | None, spok
         os.close(reading)
         _stop(child)
     if seconds is None or code:
-        raise EngineError(_end_of(code, spoken))
+        raise (Refused if -code in CRASHES else EngineError)(_end_of(code, spoken))
     return seconds
 
 
@@ -102,7 +108,7 @@ def _listen(reading: int, say: Say, cancel: Callable[[], bool] | None) -> float 
             continue
         line = msgspec.json.decode(data, type=Line)
         if line.error is not None:
-            raise EngineError(line.error)
+            raise (Refused if line.refused else EngineError)(line.error)
         if line.say is not None:
             told = time.monotonic()
             say(line.say)

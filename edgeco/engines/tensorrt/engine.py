@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from edgeco.engines.protocol import Binding, Buffer, Memory, Tensor
+import msgspec
+
+from edgeco.engines.protocol import Binding, Buffer, Copies, Memory, Tensor
 from edgeco.engines.tensorrt.graph_io import GraphIo, GraphTensor, read_io
 from edgeco.engines.tensorrt.lane import Lane
-from edgeco.engines.tensorrt.order import Options, Precision, make_order
+from edgeco.engines.tensorrt.order import Options, Order, Precision, make_order
 from edgeco.engines.tensorrt.plans import Plan, Plans
 from edgeco.errors import EngineError
 
@@ -28,6 +30,7 @@ class TensorRtEngine:
         half: inputs and outputs kept in FP16 although an untyped graph says FP32.
         options: what the user chose.
         cuda_graphs: False to enqueue every step, for comparison.
+        full: results that an untyped graph computes in FP32 although others are not.
     """
 
     name = "tensorrt"
@@ -35,11 +38,11 @@ class TensorRtEngine:
 
     def __init__(
         self, graphs: Sequence[bytes | None], plans: Plans, precision: Precision, strong: bool,
-        half: frozenset[str], options: Options, cuda_graphs: bool = True,
+        half: frozenset[str], options: Options, cuda_graphs: bool = True, full: frozenset[str] = frozenset(),
     ) -> None:  # fmt: skip
         self._graphs, self._plans, self._options = tuple(graphs), plans, options
         self._precision, self._strong, self._half = precision, strong, frozenset() if strong else half
-        self._cuda_graphs = cuda_graphs
+        self._cuda_graphs, self._full = cuda_graphs, frozenset[str]() if strong else full
         self._ios: dict[bytes, GraphIo] = {
             graph: read_io(graph) for graph in dict.fromkeys(graphs) if graph is not None
         }
@@ -62,17 +65,31 @@ class TensorRtEngine:
         ``exactly`` if those were compiled with other options.
 
         Raises:
-            EngineError: a graph cannot be compiled.
+            Refused: TensorRT does not take a graph.
+            EngineError: one cannot be compiled for another reason.
         """
         with self._lock:
             for graph, io in self._ios.items():
                 if fresh or (graph, rows) not in self._opened:
-                    memory = self._plans.cuda.device.memory
-                    order = make_order(
-                        graph, io, rows, self._precision, self._strong, self._half, self._options, memory
-                    )
-                    self._opened[graph, rows] = self._plans.open(graph, order, fresh, exactly)
+                    self._opened[graph, rows] = self._plans.open(graph, self._order(graph, io, rows), fresh, exactly)
             return [self._opened[graph, rows] for graph in self._ios]
+
+    def _order(self, graph: bytes, io: GraphIo, rows: int) -> Order:
+        memory = self._plans.cuda.device.memory
+        order = make_order(graph, io, rows, self._precision, self._strong, self._half, self._options, memory)
+        return msgspec.structs.replace(order, full=tuple(sorted(self._full)))
+
+    def refusal(self, rows: int = 1, again: bool = False) -> str | None:
+        """Why TensorRT does not take the graphs with the types at their ends; None if it does.
+
+        The first time it is found out by compiling for ``rows`` rows; then it is remembered, unless ``again``.
+
+        Raises:
+            EngineError: the compilation failed for a reason that has nothing to do with the graphs.
+        """
+        types = {tensor.name: tensor.dtype for tensor in (*self.inputs, *self.outputs)}
+        orders = {graph: self._order(graph, io, rows) for graph, io in self._ios.items()}
+        return self._plans.refusal(orders, types, lambda: self.compile(rows), again)
 
     def plan_path(self, key: str) -> Path:
         """Where a plan is kept."""
@@ -90,7 +107,7 @@ class TensorRtEngine:
         chosen = self._graphs if graphs is None else graphs
         halved = self._half if half is None else half
         return TensorRtEngine(
-            chosen, self._plans, self._precision, self._strong, halved, self._options, cuda_graphs=cuda_graphs
+            chosen, self._plans, self._precision, self._strong, halved, self._options, cuda_graphs, self._full
         )
 
     def lane(self, rows: int) -> Lane:
@@ -108,11 +125,11 @@ class TensorRtEngine:
         """Done by lanes."""
         return _only_a_lane("binds")
 
-    def run(self, binding: Binding) -> None:
+    def run(self, binding: Binding, copies: Copies = ()) -> None:
         """Done by lanes."""
         _only_a_lane("runs")
 
-    def prepare(self, bindings: Sequence[Binding]) -> bool:
+    def prepare(self, bindings: Sequence[Binding], runs: Iterable[tuple[Binding, Copies]]) -> bool:
         """Done by lanes."""
         return False
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from edgeco.bundle.protobuf import BYTES, read_fields
+from edgeco.engines.tensorrt.graph_types import full_results
 from edgeco.errors import EngineError
 
 _OPSET_IMPORT, _GRAPH = 8, 7
@@ -41,10 +42,12 @@ class GraphIo:
     inputs: tuple[GraphTensor, ...]
     outputs: tuple[GraphTensor, ...]
     opset: int
+    full: frozenset[str] = frozenset()
+    """What is computed in FP32, where the graph is typed and it was asked for."""
 
 
-def read_io(onnx: bytes) -> GraphIo:
-    """Read a complete model. Raises BundleError if the bytes are no protobuf message."""
+def read_io(onnx: bytes, full: bool = False) -> GraphIo:
+    """Read a complete model, ``full`` results too if asked. Raises BundleError if the bytes are no protobuf message."""
     opset = 0
     inputs: list[GraphTensor] = []
     outputs: list[GraphTensor] = []
@@ -55,7 +58,7 @@ def read_io(onnx: bytes) -> GraphIo:
             for entry in read_fields(part.message):
                 if entry.number in (_INPUT, _OUTPUT):
                     (inputs if entry.number == _INPUT else outputs).append(_tensor(entry.message))
-    return GraphIo(tuple(inputs), tuple(outputs), opset)
+    return GraphIo(tuple(inputs), tuple(outputs), opset, full_results(onnx) if full else frozenset())
 
 
 def _opset(message: memoryview) -> int:

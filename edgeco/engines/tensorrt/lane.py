@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import time
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from edgeco.engines.aliasing import check_aliasing, check_apart
 from edgeco.engines.cuda.memory import ALIGNMENT, DeviceBuffer, DeviceMemory
 from edgeco.engines.cuda.protocol import Cuda
-from edgeco.engines.protocol import Binding, Buffer, Tensor
+from edgeco.engines.protocol import NO_GRAPHS, Binding, Buffer, Copies, Tensor, Timing
 from edgeco.engines.tensorrt.logger import last_words
 from edgeco.engines.tensorrt.plans import Plan
 from edgeco.errors import EngineError
@@ -28,7 +29,8 @@ class LaneBinding:
         self.context, self.logger = context, logger
         self._inputs, self._outputs = dict(inputs), dict(outputs)
         self.addresses = {name: buffer.address for name, buffer in (*inputs.items(), *outputs.items())}
-        self.graphs: dict[tuple[int, ...], Any] = {}
+        self.graphs: dict[tuple[tuple[int, ...], int], tuple[Any, Copies]] = {}
+        """By where the inputs lie that move, and by the copies that follow, told by what they are: a CUDA graph."""
         self._moved: dict[str, int] = {}
         self.moved: tuple[int, ...] = ()
         """Where the inputs now lie that have been bound anew."""
@@ -70,9 +72,10 @@ class Lane:
         graphs: bool = True,
     ) -> None:  # fmt: skip
         self.inputs, self.outputs = inputs, outputs
-        self.plain: str | None = None if graphs and cuda.graphs is not None else "no package here has CUDA graphs"
+        self.plain: str | None = NO_GRAPHS if cuda.graphs is None else None if graphs else "they are switched off"
         self._cuda, self._plans = cuda, tuple(plans)
         self._graphs = 0
+        self._clock: tuple[Any, Any] | None = None
         self._stack = stack = contextlib.ExitStack()
         self._held: dict[int, Any] = {}
         with cuda:
@@ -126,23 +129,43 @@ class Lane:
         check_aliasing(taken, given)
         return LaneBinding(context, plan.logger, taken, given)
 
-    def run(self, binding: Binding) -> None:
-        """Queue the phase's work. Raises EngineError if it cannot be queued; the past is then as before."""
+    def run(self, binding: Binding, copies: Copies = ()) -> None:
+        """Queue the phase's work and the copies after it, as one CUDA graph if it can be. Raises EngineError if it
+        cannot be queued; the past is then as before."""
         assert isinstance(binding, LaneBinding)
-        if binding.context is None:
-            return
-        recorded = binding.graphs.get(binding.moved)
+        recorded = binding.graphs.get((binding.moved, id(copies)))
         with self._cuda:
-            if recorded is None and self.plain is None and self._graphs < MOST_GRAPHS:
-                recorded = self._record(binding)
+            if recorded is None:
+                recorded = self._record(binding, copies)
             if recorded is None:
                 self._enqueue(binding)
+                for copy in copies:
+                    copy()
             else:
                 assert self._cuda.graphs is not None
-                self._cuda.graphs.launch(recorded, self._stream.handle)
+                self._cuda.graphs.launch(recorded[0], self._stream.handle)
 
-    def prepare(self, bindings: Sequence[Binding]) -> bool:
-        """Enqueue every phase once, as TensorRT wants before anything is recorded, then record each.
+    def timed(self, binding: Binding, copies: Copies = ()) -> Timing:
+        """``run``, waited for and measured."""
+        cuda = self._cuda
+        with cuda:
+            if self._clock is None:
+                self._clock = cuda.event(timing=True), cuda.event(timing=True)
+                for event in self._clock:
+                    self._stack.callback(cuda.close_event, event)
+            first, last = self._clock
+            start = time.perf_counter()
+            cuda.record(first, self._stream)
+            before = time.perf_counter()
+            self.run(binding, copies)
+            after = time.perf_counter()
+            cuda.record(last, self._stream)
+            cuda.finish(last)
+            end = time.perf_counter()
+            return Timing(after - before, end - start, 1e-3 * cuda.milliseconds(first, last))
+
+    def prepare(self, bindings: Sequence[Binding], runs: Iterable[tuple[Binding, Copies]]) -> bool:
+        """Enqueue every phase once, as TensorRT wants before anything is recorded, then record each run.
 
         The histories have then been written over: the caller clears them.
         """
@@ -151,28 +174,35 @@ class Lane:
             for binding in mine:
                 self._enqueue(binding)
             self._cuda.synchronize(self._stream)
-            for binding in mine:
-                if self.plain is None and self._graphs < MOST_GRAPHS:
-                    self._record(binding)
+            for bound, copies in runs:
+                assert isinstance(bound, LaneBinding)
+                self._record(bound, copies)
         return bool(mine)
 
     def _enqueue(self, binding: LaneBinding) -> None:
         context = binding.context
+        if context is None:
+            return
         for name, address in binding.addresses.items():
             if not context.set_tensor_address(name, address):
                 raise EngineError(f"TensorRT refuses the address of {name!r}: {last_words(binding.logger)}")
         if not context.execute_async_v3(self._stream.handle):
             raise EngineError(f"TensorRT cannot run the graph: {last_words(binding.logger)}")
 
-    def _record(self, binding: LaneBinding) -> Any:
-        """A CUDA graph of the phase at its present addresses. Recording runs nothing, so that no state changes; where
-        it does not work, nothing is recorded from then on."""
+    def _record(self, binding: LaneBinding, copies: Copies) -> tuple[Any, Copies] | None:
+        """A CUDA graph of the phase at its present addresses, and of the copies; None where there is none to have.
+
+        Recording runs nothing, so that no state changes; where it does not work, nothing is recorded from then on.
+        """
         graphs, handle = self._cuda.graphs, self._stream.handle
-        assert graphs is not None
+        if binding.context is None or graphs is None or self.plain is not None or self._graphs >= MOST_GRAPHS:
+            return None
         try:
             graphs.begin(handle)
             try:
                 self._enqueue(binding)
+                for copy in copies:
+                    copy()
             except EngineError:
                 graphs.abort(handle)
                 raise
@@ -182,8 +212,8 @@ class Lane:
             return None
         self._stack.callback(graphs.destroy, recorded)
         self._graphs += 1
-        binding.graphs[binding.moved] = recorded
-        return recorded
+        made = binding.graphs[binding.moved, id(copies)] = recorded, copies
+        return made
 
 
 def _release(cuda: Cuda, stack: contextlib.ExitStack, stream: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from typing import Literal
 
 import msgspec
@@ -41,6 +42,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
         int8: whether the graph quantises, which a weakly typed network must be told.
         shapes: of every input, rows included.
         half: inputs and outputs that are FP16 although the graph says FP32.
+        full: results that are to be computed in FP32 beside others in FP16.
     """
 
     precision: Precision
@@ -51,6 +53,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     workspace: int
     level: int
     tactics: tuple[str, ...] | None = None
+    full: tuple[str, ...] = ()
 
 
 def plan_key(onnx: bytes, order: Order, version: str, gpu: str, capability: tuple[int, int]) -> str:
@@ -59,6 +62,15 @@ def plan_key(onnx: bytes, order: Order, version: str, gpu: str, capability: tupl
     named = msgspec.structs.replace(order, workspace=0, level=0, tactics=None)
     record = [hashlib.sha256(onnx).hexdigest(), named, version, gpu, list(capability)]
     return hashlib.sha256(msgspec.json.encode(record, order="sorted")).hexdigest()[:32]
+
+
+def network_key(orders: Mapping[bytes, Order], version: str, gpu: str, capability: tuple[int, int]) -> str:
+    """Names the graphs of a network on a GPU, for any number of rows."""
+    keys = [
+        plan_key(onnx, msgspec.structs.replace(order, shapes={}), version, gpu, capability)
+        for onnx, order in orders.items()
+    ]
+    return hashlib.sha256("".join(keys).encode()).hexdigest()[:32]
 
 
 def quantises(onnx: bytes) -> bool:

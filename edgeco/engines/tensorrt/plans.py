@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,8 @@ from edgeco.engines.tensorrt.build import Say
 from edgeco.engines.tensorrt.cache import FORMAT, PlanCache, Sidecar
 from edgeco.engines.tensorrt.compiling import compile_in_child
 from edgeco.engines.tensorrt.logger import last_words, make_logger
-from edgeco.engines.tensorrt.order import Order, plan_key
+from edgeco.engines.tensorrt.order import Order, network_key, plan_key
+from edgeco.engines.tensorrt.verdict import Refused, Verdict
 from edgeco.errors import EngineError, WriteError
 
 
@@ -62,7 +63,8 @@ class Plans:
             exactly: likewise if there is one that was compiled with other options.
 
         Raises:
-            EngineError: it cannot be compiled, or not be loaded even when just compiled.
+            Refused: TensorRT does not take the graph.
+            EngineError: it cannot be compiled for another reason, or not be loaded even when just compiled.
         """
         device = self.cuda.device
         key = plan_key(onnx, order, self.api.text, device.name, device.capability)
@@ -84,6 +86,37 @@ class Plans:
                 self.cache.discard(key)
                 raise EngineError(f"TensorRT {self.api.text} does not load the plan that it has just compiled")
             return opened
+
+    def refusal(
+        self,
+        orders: Mapping[bytes, Order],
+        types: Mapping[str, str],
+        compiled: Callable[[], Sequence[Plan]],
+        again: bool,
+    ) -> str | None:
+        """Why TensorRT does not take some graphs as they are; None if it does. Remembered, whatever the rows.
+
+        Args:
+            orders: the graphs, and how they would be compiled.
+            types: that their inputs and outputs should have.
+            compiled: compiles them.
+            again: find out even what is remembered.
+        """
+        device = self.cuda.device
+        key = network_key(orders, self.api.text, device.name, device.capability)
+        known = None if again else self.cache.verdict(key)
+        if known is not None:
+            return known.refused
+        try:
+            reason = next((text for plan in compiled() for text in _other_types(plan, types)), None)
+        except Refused as error:
+            reason = str(error)
+        verdict = Verdict(format=1, network=self._network, tensorrt=self.api.text, gpu=device.name, refused=reason)
+        try:
+            self.cache.judge(key, verdict)
+        except WriteError as error:
+            self._say(f"whether INT8 states are taken is not remembered: {error}")
+        return reason
 
     def _locked(self, key: str) -> contextlib.AbstractContextManager[None]:
         return self.cache.lock(key, lambda: self._say("waiting for another process that compiles this network"))
@@ -134,3 +167,13 @@ class Plans:
     def _dtype(self, engine: Any, name: str) -> str:
         kind = engine.get_tensor_dtype(name)
         return self.api.dtypes.get(kind, str(kind))
+
+
+def _other_types(plan: Plan, types: Mapping[str, str]) -> list[str]:
+    """What TensorRT made another type of than it was told, without a word."""
+    made = {name: dtype for name, (_, dtype) in plan.tensors.items()}
+    return [
+        f"it makes {made[name]} of {name!r}, which is {dtype}"
+        for name, dtype in types.items()
+        if made.get(name, dtype) != dtype
+    ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from edgeco.bundle.manifest import Manifest
 from edgeco.engines.tensorrt.api import Api
@@ -31,6 +31,7 @@ class Recipe:
         precision: of the numbers inside.
         strong: whether the types are those that the graph says.
         half: tensors of the states that are kept in FP16, where the graph does not say so itself.
+        full: results that are computed in FP32 although others are not, where the graph does not say so itself.
         because: one clause.
     """
 
@@ -40,6 +41,7 @@ class Recipe:
     strong: bool
     half: frozenset[str]
     because: str
+    full: frozenset[str] = frozenset()
 
 
 def choose_recipe(
@@ -68,7 +70,7 @@ def choose_recipe(
     if asked != "fp32":
         reason = _refusal(api, manifest, HALF if api.strong else PLAIN, graphs, HALF)
         if reason is None:
-            return _half_recipe(api, lambda: _halved(graphs(HALF)))
+            return _half_recipe(api, lambda: graphs(HALF))
         if asked is not None:
             raise EngineError(reason)
         because = f"fp32, for {reason}"
@@ -115,10 +117,17 @@ def _halved(graphs: Sequence[GraphIo]) -> frozenset[str]:
     return frozenset(t.name for io in graphs for t in (*io.inputs, *io.outputs) if t.dtype == "float16")
 
 
-def _half_recipe(api: Api, halved: Callable[[], frozenset[str]]) -> Recipe:
+def _full(graphs: Sequence[GraphIo]) -> frozenset[str]:
+    """What the typed graphs compute in FP32."""
+    return frozenset[str]().union(*(io.full for io in graphs))
+
+
+def _half_recipe(api: Api, graphs: Callable[[], Sequence[GraphIo]]) -> Recipe:
     if api.strong:
         return Recipe(HALF, HALF, "fp16", True, frozenset(), "fp16, typed in the graph")
-    return Recipe(PLAIN, HALF, "fp16", False, halved(), "fp16, chosen by TensorRT layer by layer")
+    typed = graphs()
+    because = "fp16, chosen by TensorRT layer by layer where the typed form has it"
+    return Recipe(PLAIN, HALF, "fp16", False, _halved(typed), because, _full(typed))
 
 
 def float_states(recipe: Recipe, manifest: Manifest) -> Recipe | None:
@@ -132,7 +141,8 @@ def float_states(recipe: Recipe, manifest: Manifest) -> Recipe | None:
         if history.name in manifest.variants[recipe.variant].histories
         for name in (history.write, *(read.name for read in history.reads))
     )
-    return Recipe(other, other, "int8", recipe.strong, frozenset() if recipe.strong else half, "int8, states FP16")
+    kept = frozenset[str]() if recipe.strong else half
+    return replace(recipe, variant=other, numbers=other, half=kept, because="int8, states FP16")
 
 
 def _quantised_recipe(api: Api, manifest: Manifest, graphs: Callable[[str], Sequence[GraphIo]], variant: str) -> Recipe:
@@ -151,6 +161,6 @@ def _quantised_recipe(api: Api, manifest: Manifest, graphs: Callable[[str], Sequ
     if reason is not None:
         raise EngineError(reason)
     typed = chosen.replace(WEAK, STRONG, 1) if not strong else chosen
-    half = _halved(graphs(typed)) if not strong and typed in manifest.variants else frozenset()
+    sides = graphs(typed) if not strong and typed in manifest.variants else ()
     how = "typed in the graph" if strong else "with FP16 beside it, chosen by TensorRT layer by layer"
-    return Recipe(chosen, chosen, "int8", strong, half, f"int8, {how}")
+    return Recipe(chosen, chosen, "int8", strong, _halved(sides), f"int8, {how}", _full(sides))

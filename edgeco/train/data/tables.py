@@ -74,6 +74,8 @@ def read_npz(path: Path) -> Labelled:
     Raises:
         DataError: the file is no such archive, lacks ``x``, holds objects, or its arrays do not fit together.
     """
+    if not zipfile.is_zipfile(path):
+        raise DataError(f"{path}: it cannot be read as arrays of numbers (no .npz, or cut off); use numpy.savez.")
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in ("x", "y", "groups", "labels", "fps") if name in file.files}
@@ -88,7 +90,8 @@ def read_npz(path: Path) -> Labelled:
             raise DataError(f"{path}: the array {name} has the shape {arrays[name].shape} for {len(x)} cases.")
     labels = tuple(map(str, arrays["labels"].ravel())) if "labels" in arrays else None
     if x.dtype != np.uint8:
-        x = x.astype(np.float32)
+        with np.errstate(over="ignore"):  # what FP32 cannot hold becomes infinite, and is refused as that
+            x = x.astype(np.float32)
     groups = map(str, arrays["groups"]) if "groups" in arrays else [None] * len(x)
     cases = [
         Entry(f"case {i + 1}", _name_of(path, arrays.get("y"), labels, i), group, x[i])

@@ -49,8 +49,10 @@ class Gpu:
         self.graphs: dict[int, list[Callable[[], None]]] = {}
         self.retained = 0
         self.log: list[str] = []
-        self.limit = MEMORY
+        self.limit = int(os.environ.get("EDGECO_FAKE_MEMORY", MEMORY))
         self.refuse_capture = False
+        self.elapsed = 1.0
+        """Milliseconds between any two events."""
         self._local = threading.local()
         self._next = 1000
 
@@ -223,6 +225,7 @@ class Gpu:
     def copy(self, target: int, source: int, size: int, stream: int) -> None:
         if abs(target - source) < size:
             raise Fault(INVALID)  # the real one copies in any order
+        self.log.append("copy recorded" if self.recording(stream) else "copy")
         self.enqueue(stream, lambda: self.view(target, size).__setitem__(slice(None), self.view(source, size)))
 
     def fill(self, address: int, pattern: int, width: int, count: int, stream: int) -> None:

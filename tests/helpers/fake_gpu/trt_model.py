@@ -29,6 +29,11 @@ def sides(data: bytes) -> tuple[list[tuple[str, tuple[int, ...], str]], list[tup
     return read(graph.input), read(graph.output)
 
 
+def results(data: bytes) -> list[list[str]]:
+    """The names of what each node makes."""
+    return [list(node.output) for node in onnx.load_from_string(data).graph.node]
+
+
 def refused(data: bytes, ceiling: int) -> list[str]:
     """Why the parser does not take a model."""
     model = onnx.load_from_string(data)
@@ -101,7 +106,11 @@ class Program:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
         options.log_severity_level = 3
-        self._session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        # As the product's own engine is told, so that both compute the same bits.
+        options.add_session_config_entry("session.x64quantprecision", "1")
+        self._session = onnxruntime.InferenceSession(
+            model, options, providers=["CPUExecutionProvider"], disabled_optimizers=["WeightBiasQuantization"]
+        )
         self._taken, self._given = sides(model)
         self.nodes = [node.name or node.op_type for node in onnx.load_from_string(model).graph.node]
         self._kinds = {name: kind for name, _, kind in (*self._taken, *self._given)}
@@ -114,6 +123,8 @@ class Program:
         return known | {n: v.shape for n, v in zip(names, self._session.run(names, zeros), strict=True)}
 
     def stored(self, name: str) -> np.dtype[Any]:
+        if name in self.meta["widened"]:
+            return np.dtype("float32")
         return np.dtype("float16" if name in self.meta["half"] else self._kinds[name])
 
     def span(self, name: str, address: int) -> tuple[int, int]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import enum
 import json
 import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,24 @@ class ITensor(_Gated):
         self.name, self.shape, self.dtype, self.allowed_formats = name, shape, dtype, 0
 
 
+class ILayer(_Gated):
+    """A node of the graph; what it is told of its precision is kept in the plan."""
+
+    def __init__(self, outputs: list[str]) -> None:
+        self._outputs = [ITensor(name, (), None) for name in outputs]
+        self._kept: dict[int, Any] = {}
+
+    @property
+    def num_outputs(self) -> int:
+        return len(self._outputs)
+
+    def get_output(self, place: int) -> ITensor | None:
+        return self._outputs[place] if self._outputs[place].name else None
+
+    def set_output_type(self, place: int, kind: Any) -> None:
+        self._kept[place] = kind
+
+
 class INetworkDefinition(_Gated):
     def __init__(self, flags: int) -> None:
         strong = getattr(globals()["NetworkDefinitionCreationFlag"], "STRONGLY_TYPED", None)
@@ -82,6 +101,14 @@ class INetworkDefinition(_Gated):
         self._inputs: list[ITensor] = []
         self._outputs: list[ITensor] = []
         self._onnx = b""
+        self._layers: list[ILayer] = []
+
+    @property
+    def num_layers(self) -> int:
+        return len(self._layers)
+
+    def get_layer(self, number: int) -> ILayer:
+        return self._layers[number]
 
     @property
     def num_inputs(self) -> int:
@@ -125,6 +152,7 @@ class OnnxParser(_Gated):
         if self._errors:
             return False
         network._onnx = onnx
+        network._layers = [ILayer(names) for names in _model.results(onnx)]
         for side, tensors in zip(_model.sides(onnx), (network._inputs, network._outputs), strict=True):
             tensors += [ITensor(name, shape, getattr(DataType, _DTYPES[kind])) for name, shape, kind in side]  # noqa: F821
         return True
@@ -191,21 +219,40 @@ class Builder(_Gated):
         if monitor is not None and not _reported(monitor):
             return None
         tensors = [*network._inputs, *network._outputs]
+        widened = _int8_ends(network) if os.environ.get("EDGECO_FAKE_INT8_ENDS") == "float" else []
         meta = {
+            "widened": widened,
             "shapes": {tensor.name: list(tensor.shape) for tensor in network._inputs},
             "half": [tensor.name for tensor in tensors if tensor.dtype == DataType.HALF],  # noqa: F821
             "flags": sorted(config._flags),
             "strong": network._strong,
+            "full": [
+                tensor.name
+                for layer in network._layers
+                if layer.__dict__.get("precision") == DataType.FLOAT  # noqa: F821
+                for tensor in layer._outputs
+            ],
+            "given full": [layer._outputs[place].name for layer in network._layers for place in layer._kept],
         }
         return IHostMemory(_model.pack(_version, meta, network._onnx))
 
 
+def _int8_ends(network: INetworkDefinition) -> list[str]:
+    return [t.name for t in (*network._inputs, *network._outputs) if t.dtype == DataType.INT8]  # noqa: F821
+
+
 def _unbuildable(network: INetworkDefinition, config: IBuilderConfig) -> str | None:
+    constrained = "PREFER_PRECISION_CONSTRAINTS" in config._flags
+    told = any("precision" in layer.__dict__ for layer in network._layers)
+    if network._strong and (constrained or told):
+        return "precisions cannot be set for a strongly typed network"
+    if told and not constrained:
+        return "precisions of layers are ignored without the flag"
     if network._strong and config._flags & {"FP16", "INT8"}:
         return "precision flags cannot be set for a strongly typed network"
     if not network._strong and _model.quantises(network._onnx) and "INT8" not in config._flags:
         return "Q/DQ nodes need the INT8 builder flag"
-    ends = [t.name for t in (*network._inputs, *network._outputs) if t.dtype == DataType.INT8]  # noqa: F821
+    ends = _int8_ends(network)
     if ends and os.environ.get("EDGECO_FAKE_INT8_ENDS") == "no":
         return f"INT8 is not supported at the ends of a network: {ends[0]}"
     if any(size < 0 for tensor in network._inputs for size in tensor.shape):
@@ -304,6 +351,8 @@ class IExecutionContext(_Gated):
         return True
 
     def _run(self, addresses: dict[str, int]) -> None:
+        if os.environ.get("EDGECO_FAKE_DIES") in self._program.meta["flags"]:
+            os.kill(os.getpid(), signal.SIGSEGV)
         self._program.run(addresses, GPU)
         self._ran = True
 

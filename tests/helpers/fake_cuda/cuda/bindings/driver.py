@@ -170,7 +170,7 @@ def cuEventSynchronize(event: int) -> tuple[Any]:
 
 
 def cuEventElapsedTime(start: int, end: int) -> tuple[Any, float]:
-    return CUresult.CUDA_SUCCESS, 1.0
+    return CUresult.CUDA_SUCCESS, GPU.elapsed
 
 
 def cuMemcpyHtoDAsync(address: int, source: int, size: int, stream: int) -> tuple[Any]:
