@@ -80,7 +80,7 @@ class BuildSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     float_budget: Annotated[float, msgspec.Meta(gt=0)] | None = None
     """Mean relative error of INT8 to stay within: the layers that cost most, found one by one, are kept in float."""
     least_cosine: Annotated[float, msgspec.Meta(gt=0, le=1)] | None = None
-    """Cosine that every answer of INT8 must have with FP32's; 0.99 if None."""
+    """Cosine that every answer of INT8 must have with FP32's; 0.97 if None."""
     keep_float: tuple[str, ...] = ()
     """Layers, tensors or histories that INT8 leaves alone, by name."""
     device: str | None = None

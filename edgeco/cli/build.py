@@ -45,7 +45,7 @@ from edgeco.command import Command
 @click.option("--calibration-frames", type=int, metavar="N", help="Most frames of each.")
 @click.option("--calibration-reset", type=int, metavar="N", help="Frames after which the device resets a stream.")
 @click.option("--float-budget", type=float, metavar="ERROR", help="Keep in float what makes INT8 err more than that.")
-@click.option("--least-cosine", type=float, metavar="C", help="Of INT8's answers with FP32's, or refuse it.  [0.99]")
+@click.option("--least-cosine", type=float, metavar="C", help="Of INT8's answers with FP32's, or refuse it.  [0.97]")
 @click.option("--keep-float", "kept", multiple=True, metavar="NAME", help="A layer that INT8 leaves alone; repeatable.")
 @click.option("--tensorrt", is_flag=True, default=None, help="Also write the forms that TensorRT takes, FP16 too.")
 @click.option("--compile", "compile_", is_flag=True, help="Compile for this machine's GPU too; implies --tensorrt.")

@@ -33,7 +33,7 @@ _OF_SOURCES = ("method", "percentile", "streams", "seed", "frames", "seconds", "
 @click.option(
     "--least-cosine",
     type=click.FloatRange(0, 1, min_open=True),
-    default=0.99,
+    default=0.97,
     show_default=True,
     help="Of INT8's answers with FP32's; a form below is refused.",
 )
