@@ -260,7 +260,7 @@ def test_a_build_keeps_its_float_budget(tmp_path: Path) -> None:
         assert report is not None
         kept.append(report["forms"]["int8"]["kept_float"])
         errors.append(report["forms"]["int8"]["drift"][0]["mean_error"])
-    assert kept[0] == [] and kept[1] and errors[1] <= 1e-9 < errors[0]
+    assert kept[0] == [] and kept[1] and errors[1] < 1e-5 < errors[0]
     assert "float_budget" in said(call(*asked, 0), 2)
 
 
