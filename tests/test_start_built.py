@@ -109,11 +109,11 @@ def test_an_engine_that_fails_at_the_start_leaves_a_stream_unbegun(
     model, _ = models(tmp_path, "pools")
     frames, run, left = frames_of(model, 2), model.engine.run, [failing % (model.manifest.timeline.lead + 2)]
 
-    def fail(binding: object) -> None:
+    def fail(binding: object, *more: object) -> None:
         left[0] -= 1
         if left[0] == 0:
             raise EngineError("out of order")
-        run(binding)
+        run(binding, *more)
 
     with model.stream() as stream, model.stream() as other:
         with monkeypatch.context() as patch:

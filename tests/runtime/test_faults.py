@@ -159,10 +159,10 @@ def test_an_engine_that_fails_ends_the_run(model: Model, tmp_path: Path, monkeyp
     real, lines = model.engine.run, tmp_path / "x.jsonl"
     runs = iter(range(10**6))
 
-    def fail(binding: object) -> None:
+    def fail(binding: object, *more: object) -> None:
         if next(runs) == 5:
             raise EngineError("out of memory")
-        real(binding)  # type: ignore[arg-type]
+        real(binding, *more)  # type: ignore[arg-type]
 
     monkeypatch.setattr(model.engine, "run", fail)
     pipeline = Pipeline(model, frames(10**9), [JsonLines(lines)])
