@@ -10,7 +10,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -25,10 +25,11 @@ from edgeco.calibration.drift import Drift, Limits, check_drift, drift_stream, d
 from edgeco.calibration.equalise import equalise
 from edgeco.calibration.grid import Kind
 from edgeco.calibration.half_range import half_range
-from edgeco.calibration.insertion import quantise
+from edgeco.calibration.insertion import Quantised, quantise
 from edgeco.calibration.names import check_inputs
 from edgeco.calibration.network import Graph, Key, folded_weights
 from edgeco.calibration.placement import Placement, label, layers_of, place
+from edgeco.calibration.settle import last_layers, last_shifts
 from edgeco.calibration.speed import step_milliseconds
 from edgeco.export.check import rollout
 from edgeco.export.exported import Exported
@@ -207,12 +208,29 @@ def quantised_form(
     if correct and placement.layers:
         shifts = bias_shifts(source, graphs, prepared.manifest, placement, kind, prepared.sample)
     made = quantise(source, graphs, prepared.manifest, placement, prepared.ranges, kind, shifts)
+    if correct and (last := last_layers(graphs, placement)):
+        shifts = _settled(shifts, last, (source, prepared.manifest), made, prepared)
+        made = quantise(source, graphs, prepared.manifest, placement, prepared.ranges, kind, shifts)
     name = NAMES[target] + ("" if histories else FLOAT_STATES)
     told = {**_told(graphs, placement, prepared), "kept_float": sorted(keep_float)}
     form = Form(name, made.exported, 0.0, LEAST_TOLERANCE, False, made.histories, told)
     if target != "trt-strong":
         return form, made.exported
     return _typed(form, made.exported, prepared)
+
+
+def _settled(
+    shifts: Mapping[Key, Array],
+    last: Sequence[Key],
+    right: tuple[Exported, Manifest],
+    made: Quantised,
+    prepared: Prepared,
+) -> dict[Key, Array]:
+    """The shifts of biases, with what sets the means of the last layers right."""
+    own = described(prepared.manifest, Form("", made.exported, 0.0, LEAST_TOLERANCE, False, made.histories, {}))
+    written = {history.write: f"{history.write}_made" for history in own.histories if history.name in made.histories}
+    more = last_shifts(last, right, (made.exported, own), written, prepared.sample)
+    return {**shifts, **{key: shifts.get(key, 0.0) + shift for key, shift in more.items()}}
 
 
 def _dialect(exported: Exported, target: Target) -> Exported:

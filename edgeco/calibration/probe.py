@@ -27,13 +27,19 @@ class Probe:
         manifest: what describes them.
         tensors: those to look at.
         threads: processor threads; None for the physical cores.
+        fused: whether operators may be joined; in INT8 graphs what lies between them would not be there to look at.
 
     Raises:
         EngineError: ONNX Runtime refuses a graph.
     """
 
     def __init__(
-        self, exported: Exported, manifest: Manifest, tensors: list[Observed], threads: int | None = None
+        self,
+        exported: Exported,
+        manifest: Manifest,
+        tensors: list[Observed],
+        threads: int | None = None,
+        fused: bool = True,
     ) -> None:
         self.manifest = manifest
         self.steps = 0
@@ -47,7 +53,7 @@ class Probe:
                 due[graph].append((place, name, start))
         self._due = due
         self._sessions = [
-            _Opened(exported.model(number), [name for _, name, _ in due[number]], threads)
+            _Opened(exported.model(number), [name for _, name, _ in due[number]], threads, fused)
             for number in range(len(exported.graphs))
         ]
 
@@ -102,7 +108,7 @@ class Probe:
 class _Opened:
     """A graph compiled with more outputs than it has."""
 
-    def __init__(self, model: onnx.ModelProto, names: list[str], threads: int | None) -> None:
+    def __init__(self, model: onnx.ModelProto, names: list[str], threads: int | None, fused: bool) -> None:
         import onnxruntime
 
         inputs = {value.name for value in model.graph.input}
@@ -113,6 +119,8 @@ class _Opened:
         options.intra_op_num_threads = default_threads() if threads is None else threads
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
+        if not fused:
+            options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
         try:
             self._session = onnxruntime.InferenceSession(
                 model.SerializeToString(), options, providers=["CPUExecutionProvider"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Sequence
-from itertools import chain, islice
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,9 @@ from edgeco.calibration.speed import preferred
 from edgeco.export.tensorrt_forms import Form, form_members
 
 SHORTEST = 256
-"""Frames that are wanted to compare forms on, where the recordings have so many."""
+"""Frames that are wanted to compare forms on, where a recording has so many."""
+LOOKED_AT = 12
+"""Recordings of which the longest is taken where none has so many."""
 
 _EXACT = "fp32"
 
@@ -46,7 +48,10 @@ def targets_in(bundle: Bundle) -> tuple[Target, ...]:
 
 
 def frames_to_compare(manifest: Manifest, recordings: Sequence[Recording], otherwise: Array) -> Array:
-    """Frames of some recordings in a row, (frames, *shape), for statistics and comparisons.
+    """Frames of a recording, (frames, *shape), for statistics and comparisons: the first with so many as are wanted.
+
+    Where none of the first few has, it is the longest of them: one after another they would jump from end to
+    beginning, which no stream does and no calibration has seen.
 
     Args:
         manifest: of a network of one input.
@@ -55,10 +60,13 @@ def frames_to_compare(manifest: Manifest, recordings: Sequence[Recording], other
     """
     name = manifest.inputs[0].name
     wanted = max(SHORTEST, manifest.timeline.valid_from + 2 * manifest.timeline.receptive_field)
-    again = (recording for recording in recordings if recording.held or not recording.live)
-    frames = chain.from_iterable(recording.frames() for recording in again)
-    taken = [np.array(frame[name]) for frame in islice(frames, wanted)]
-    return np.stack(taken) if taken else otherwise
+    best: list[Array] = []
+    for recording in islice((one for one in recordings if one.held or not one.live), LOOKED_AT):
+        taken = [np.array(frame[name]) for frame in islice(recording.frames(), wanted)]
+        best = max(best, taken, key=len)
+        if len(best) == wanted:
+            break
+    return np.stack(best) if best else otherwise
 
 
 def kept_float(bundle: Bundle) -> tuple[str, ...]:
