@@ -212,6 +212,8 @@ def _wrong(found: TensorRange) -> str | None:
         return f"its least number {found.low} is above its greatest {found.high}"
     if found.amax > found.peak:
         return f"its amax {found.amax} is above every number seen"
+    if found.peak > 0 and found.amax == 0:
+        return f"its amax is 0, and {found.peak} was seen"
     if found.histogram and not found.limit > found.peak:
         return f"its histogram ends at {found.limit}, and {found.peak} was seen"
     if sum(found.histogram) > found.count:

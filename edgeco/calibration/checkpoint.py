@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import time
@@ -42,6 +43,8 @@ class Position:
     digest: str = ""
     seen: str = ""
     steps: int = 0
+    done: bool = False
+    """Whether all recordings were read: what is left to do goes fast, and gives way to other work."""
 
 
 class Checkpoint:
@@ -72,11 +75,12 @@ class Checkpoint:
         kept = {f"channels.{place}": observer.channels for place, observer in enumerate(observers)}
         tensors |= {name: array for name, array in kept.items() if array is not None}
         tensors |= {f"past.{name}": np.ascontiguousarray(array) for name, array in past.items()}
+        where = json.dumps(asdict(position))
         with replace_file(self.path) as handle:
-            handle.write(save(tensors, {"position": json.dumps(asdict(position))}))
+            handle.write(save(tensors, {"position": where, "digest": _digest(where, tensors)}))
 
     def read(self, task: str) -> tuple[Position, list[Observer], dict[str, Array]] | None:
-        """Where the work stood; None where there is nothing to go on from.
+        """Where the work stood; None where there is nothing to go on from, or only what other work had finished with.
 
         Raises:
             CalibrationError: the file is of other work, or damaged.
@@ -85,17 +89,22 @@ class Checkpoint:
             return None
         try:
             with safe_open(self.path, framework="numpy") as file:
-                position = Position(**json.loads(file.metadata()["position"]))
+                where, digest = (file.metadata()[name] for name in ("position", "digest"))
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (it is no mapping)
+            if digest != _digest(where, tensors):
+                raise ValueError("its contents were damaged")
+            position = Position(**json.loads(where))
             numbers, bins = tensors.pop("numbers"), tensors.pop("bins")
             observers = [
                 Observer.resume(n, b, tensors.pop(f"channels.{place}", None))
                 for place, (n, b) in enumerate(zip(numbers, bins, strict=True))
             ]
-        except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+        except (OSError, SafetensorError, LookupError, TypeError, ValueError) as error:
             raise CalibrationError(
                 f"{self.path} is no interrupted calibration ({error}); remove it to begin anew."
             ) from error
+        if position.task != task and position.done:
+            return None
         if position.task != task:
             raise CalibrationError(
                 f"{self.path} is of an interrupted calibration of another network, other recordings or other options; "
@@ -107,3 +116,12 @@ class Checkpoint:
         """The work is done, and its result written."""
         with suppress(OSError):
             self.path.unlink()
+
+
+def _digest(where: str, tensors: Mapping[str, Array]) -> str:
+    """sha256 (hex) of all that a file holds: it must not go on from numbers that a disk has changed."""
+    digest = hashlib.sha256(where.encode())
+    for name, array in sorted(tensors.items()):
+        digest.update(f"\0{name} {array.dtype.str} {array.shape} ".encode())
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()

@@ -90,8 +90,9 @@ def folded_weights(exported: Exported) -> Exported:
         kept = []
         for node in model.graph.node:
             if node.op_type == "Transpose" and node.input[0] in weights:
-                turned = np.transpose(weights[node.input[0]], attribute(node, "perm", None))
-                name = f"{node.input[0]}_{'x'.join(map(str, turned.shape))}_turned"
+                axes = attribute(node, "perm", None) or tuple(reversed(range(weights[node.input[0]].ndim)))
+                turned = np.transpose(weights[node.input[0]], axes)
+                name = f"{node.input[0]}_{''.join(map(str, axes))}_turned"
                 weights[name] = np.ascontiguousarray(turned)
                 _rename(model.graph, node.output[0], name)
             else:

@@ -171,6 +171,8 @@ def float_reason(graph: Graph, node: NodeProto, kind: Kind, kept: Collection[str
         return "as asked"
     if _is_head(graph, node):
         return "head: an answer is computed from it directly"
+    if len(node.input) > 2 and node.input[2] and graph.constant(node.input[2]) is None:
+        return "its bias is computed"
     weight = graph.constant(node.input[1])
     assert weight is not None
     if node.op_type in ("Conv", "ConvTranspose"):

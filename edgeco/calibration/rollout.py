@@ -167,6 +167,7 @@ class _Rollout:
                 raise CalibrationError(f"{stream.name} has no frames to calibrate with; give another source.")
             place.digest = _chained(place.digest, place.seen.encode())
             place.stream, place.frame, place.seen = number + 1, 0, ""
+            place.done = place.stream == len(self.streams)
             around = self.streams[number : number + 2]
             ending = len(around) == 1 or any(either.live for either in around)
             if checkpoint is not None and (checkpoint.due or ending):

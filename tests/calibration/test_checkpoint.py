@@ -197,6 +197,41 @@ def test_it_goes_on_only_with_what_becomes_of_frames(tmp_path: Path, other: Read
     for name in ("cases.npz", "rows.csv"):
         named, kept = [str(tmp_path / name)], Checkpoint(tmp_path / "kept")
         observe(exported, manifest, open_recordings(named, manifest), checkpoint=kept)
-        with pytest.raises(CalibrationError, match="other recordings or other options"):
-            observe(exported, manifest, open_recordings(named, manifest, other), checkpoint=kept)
+        found = observe(exported, manifest, open_recordings(named, manifest, other), checkpoint=kept)
+        assert found == observe(exported, manifest, open_recordings(named, manifest, other))
         kept.remove()
+
+
+def test_what_other_work_had_finished_with_gives_way_and_what_it_had_not_does_not(
+    built: tuple[Exported, Manifest], tmp_path: Path
+) -> None:
+    """A form that is refused leaves its rollout behind; to calibrate on more must not be refused for that."""
+    exported, manifest = built
+    given, more = recorded(manifest, streams(manifest, 60)), recorded(manifest, streams(manifest, 60, 61))
+    checkpoint = Checkpoint(tmp_path / "kept")
+    first = observe(exported, manifest, given, checkpoint=checkpoint)
+    assert checkpoint.path.exists()
+    assert observe(exported, manifest, given, checkpoint=checkpoint, method="mse").data == first.data
+    assert observe(exported, manifest, more, checkpoint=checkpoint) == observe(exported, manifest, more)
+    checkpoint.remove()
+    progress, stop = stops_after(20)
+    with pytest.raises(CalibrationStopped):
+        observe(exported, manifest, more, checkpoint=checkpoint, progress=progress, stop=stop)
+    with pytest.raises(CalibrationError, match="other recordings or other options"):
+        observe(exported, manifest, given, checkpoint=checkpoint)
+
+
+@pytest.mark.parametrize("place", [0.02, 0.3, 0.6, 0.999])
+def test_a_checkpoint_that_a_disk_has_changed_is_not_gone_on_from(
+    built: tuple[Exported, Manifest], tmp_path: Path, place: float
+) -> None:
+    exported, manifest = built
+    given, checkpoint = recorded(manifest, streams(manifest, 60)), Checkpoint(tmp_path / "kept")
+    progress, stop = stops_after(20)
+    with pytest.raises(CalibrationStopped):
+        observe(exported, manifest, given, checkpoint=checkpoint, progress=progress, stop=stop)
+    data = bytearray(checkpoint.path.read_bytes())
+    data[int(place * len(data))] ^= 1
+    checkpoint.path.write_bytes(data)
+    with pytest.raises(CalibrationError, match="is no interrupted calibration"):
+        observe(exported, manifest, given, checkpoint=checkpoint)
