@@ -238,12 +238,15 @@ def test_what_was_left_in_float_stays_so_until_it_is_forgotten(tmp_path: Path) -
     assert first is not None
     kept = first["forms"]["int8"]["kept_float"]
     assert "h001" in kept and len(kept) > 1, "asked for, and chosen for the budget"
-    assert call("calibrate", out, "--source", tape, "--method", "mse").exit_code == 0
+    result = call("calibrate", out, "--source", tape, "--method", "mse")
+    assert result.exit_code == 0, result.output
+    told = f"left in float as asked, now or before: {', '.join(sorted(kept))}; --forget-float ends it"
+    assert told in one_line(result.stdout)
     again = open_bundle(out).report()
     assert again is not None and again["forms"]["int8"]["kept_float"] == kept
     assert "h001" not in open_bundle(out).manifest.variants["int8"].histories
     result = call("calibrate", out, "--source", tape, "--forget-float")
-    assert result.exit_code == 0, result.output
+    assert result.exit_code == 0 and "left in float" not in result.output, result.output
     assert "h001" in open_bundle(out).manifest.variants["int8"].histories
 
 

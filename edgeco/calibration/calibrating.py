@@ -79,6 +79,7 @@ class Summary:
     """What a calibration found; kept in the build report.
 
     Attributes:
+        percentile: share that the method of that name kept, in percent.
         dead: histories and tensors that were always 0.
         half: what FP16 cannot hold.
     """
@@ -89,6 +90,7 @@ class Summary:
     reset: int | None
     tensors: int
     histories: int
+    percentile: float | None
     data: str
     sources: tuple[str, ...]
     dead: tuple[str, ...]
@@ -176,6 +178,7 @@ def summarize(ranges: Ranges) -> Summary:
         reset=ranges.reset,
         tensors=len(ranges.tensors),
         histories=len(ranges.histories),
+        percentile=ranges.percentile,
         data=ranges.data,
         sources=ranges.sources,
         dead=tuple(key for key, found in (ranges.histories | ranges.tensors).items() if found.dead),

@@ -17,8 +17,9 @@ from edgeco.errors import SpecError
 from edgeco.files import check_target, replace_file
 from edgeco.page import bars, chart, document, folded, histogram, note, paragraph, section, table
 from edgeco.page.document import Cell
-from edgeco.show.console import bytes_text, count_text
+from edgeco.show.console import bytes_text, count_text, share_text
 from edgeco.show.inspect import variant_states
+from edgeco.show.ranges import method_text
 
 RUNS = 40
 """Parts of the stream over which the agreement of the greatest class is averaged: of one step it is yes or no."""
@@ -183,7 +184,7 @@ def _states(manifest: Manifest) -> Iterator[str]:
 
 
 def _in_codes(share: float) -> str:
-    return f", {share:.0%} of it in INT8" if share else ""
+    return f", {share_text(share)} of it in INT8" if share else ""
 
 
 def _speed(manifest: Manifest) -> Iterator[str]:
@@ -214,8 +215,9 @@ def _ranges(ranges: Ranges | None) -> Iterator[str]:
         return
     reset = f"reset every {ranges.reset} frames" if ranges.reset else "never reset but at their beginning"
     names = ", ".join(ranges.sources[:6]) + (f" and {len(ranges.sources) - 6} more" if len(ranges.sources) > 6 else "")
+    method = method_text(ranges.method, ranges.percentile)
     yield paragraph(
-        f"{ranges.frames:,} frames of {ranges.streams} streams, {reset}; method {ranges.method}"
+        f"{ranges.frames:,} frames of {ranges.streams} streams, {reset}; method {method}"
         + (f", from {names}." if names else ".")
         + " Magnitudes run from 0 to the greatest, the height of a bar is the logarithm of how many there were, and "
         "what INT8 clips stands in red."
@@ -223,7 +225,7 @@ def _ranges(ranges: Ranges | None) -> Iterator[str]:
     yield "<h3>Histories</h3>" if ranges.histories else ""
     yield _drawn(ranges.histories)
     others = {key: found for key, found in ranges.tensors.items() if found not in ranges.histories.values()}
-    yield folded(f"All {len(others)} tensors", _drawn(others))
+    yield folded(f"All {len(others)} tensors that no history holds, of {len(ranges.tensors)}", _drawn(others))
 
 
 def _drawn(ranges: Mapping[str, TensorRange]) -> str:

@@ -65,6 +65,10 @@ def show_calibrated(report: CalibrationReport, console: Console) -> None:
         console.print(plain(f"{form.name}: {form.drift:.1e} from FP32 relative, over a stream"))
     if report.made.kept:
         console.print(plain(f"left in float to keep the budget: {', '.join(report.made.kept)}"))
+    alone = {name for form in report.made.forms for name in form.told.get("kept_float", ())} - set(report.made.kept)
+    if alone:
+        names = ", ".join(sorted(alone))
+        console.print(plain(f"left in float as asked, now or before: {names}; --forget-float ends it"))
     if report.made.forms:
         page = Path(report.written).with_suffix(".html").name
         console.print(plain(f"all of it drawn: edgeco inspect {report.written} --page {page}"))

@@ -92,5 +92,19 @@ def milliseconds(seconds: float) -> str:
     return f"{seconds * 1e3:.3f}"
 
 
+def share_text(share: float) -> str:
+    """A share in percent, never rounded up to all or down to nothing; empty for none.
+
+    Example:
+        >>> share_text(0.9873), share_text(0.99996), share_text(1.0)
+        ('98.7%', '>99.9%', '100%')
+    """
+    if share in (0.0, 1.0):
+        return "100%" if share else ""
+    if share > 0.999:
+        return ">99.9%"
+    return "<0.1%" if share < 0.001 else f"{share:.1%}"
+
+
 def seconds_text(seconds: float) -> str:
     return f"{seconds:.3g} s"

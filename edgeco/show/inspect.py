@@ -13,7 +13,7 @@ from edgeco.bundle import Bundle
 from edgeco.bundle.manifest import Manifest, Preference
 from edgeco.bundle.validate import state_bytes
 from edgeco.show.build import report_tables
-from edgeco.show.console import bytes_text, count_text, facts, plain, seconds_text, table
+from edgeco.show.console import bytes_text, count_text, facts, plain, seconds_text, share_text, table
 
 
 def bundle_facts(bundle: Bundle) -> dict[str, Any]:
@@ -190,7 +190,7 @@ def _variants(manifest: Manifest) -> Table:
     for name, variant in manifest.variants.items():
         graphs = ", ".join(dict.fromkeys(variant.graphs))
         states = variant_states(manifest, name)
-        share = f"{states['in_codes']:.0%}" if states["in_codes"] else ""
+        share = share_text(states["in_codes"])
         cells = (plain(name), plain(graphs), plain(variant.weights), bytes_text(states["bytes"]), share)
         made.add_row(*cells, f"{variant.tolerance:.1e}")
     return made

@@ -38,14 +38,15 @@ def ranges_tables(ranges: Ranges, tensors: bool = True) -> list[Table]:
         if found not in ranges.histories.values() and not ("@" in key and found in others.values()):
             others[key] = found
     if tensors and others:
-        made.append(_table(f"Ranges of tensors ({len(others)})", others))
+        title = f"Ranges of tensors ({len(others)} that no history holds, of {len(ranges.tensors)})"
+        made.append(_table(title, others))
     return made
 
 
 def calibration_facts(summary: Mapping[str, Any]) -> Table:
     """The summary of a calibration, as it is kept in the build report."""
     values = {
-        "method": summary["method"],
+        "method": method_text(summary["method"], summary.get("percentile")),
         "frames": _frames(summary["frames"], summary["streams"], summary["reset"]),
         "tensors": f"{summary['tensors']}, histories {summary['histories']}",
         "always 0": _names(summary["dead"]) or "none of them",
@@ -55,18 +56,22 @@ def calibration_facts(summary: Mapping[str, Any]) -> Table:
 
 
 def _head(ranges: Ranges) -> Table:
-    method = ranges.method if ranges.percentile is None else f"{ranges.method} {ranges.percentile:g}"
     sources = ", ".join(ranges.sources[:_NAMED]) + (
         f" and {len(ranges.sources) - _NAMED} more" * (len(ranges.sources) > _NAMED)
     )
     values = {
-        "method": method,
+        "method": method_text(ranges.method, ranges.percentile),
         "frames": _frames(ranges.frames, ranges.streams, ranges.reset),
         "sources": sources or "arrays",
         "of the data": ranges.data,
         "of the model": ranges.model,
     }
     return facts("Calibration", values)
+
+
+def method_text(method: str, percentile: float | None) -> str:
+    """How ranges were chosen; the share that was kept, where the method has one."""
+    return method if percentile is None else f"{method} {percentile:g}"
 
 
 def _frames(frames: int, streams: int, reset: int | None) -> str:

@@ -65,7 +65,7 @@ def int8_drift(exported: Exported, manifest: Manifest, ranges: Ranges, given: np
 
 def test_states_of_zeros_or_noise_calibrate_worse_than_a_rollout() -> None:
     """The shipped network, over two scenes each calibrated on one and compared on another: the mean relative error of
-    INT8 is 2.1 % after a rollout, 3.8 % with states of noise, 22 % with states of zeros."""
+    INT8 is 2.2 % after a rollout, 4.6 % with states of noise, 22 % with states of zeros."""
     bundle = open_bundle(SHIPPED)
     exported, manifest = exported_of(bundle), bundle.manifest
     rng = np.random.default_rng(0)

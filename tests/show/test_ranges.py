@@ -41,6 +41,7 @@ def test_all_ranges_are_listed_once() -> None:
     text = console.file.getvalue()  # type: ignore[attr-defined]
     assert text.count("conv_1") == 1 and "conv_2@1" in text
     assert text.count("h000") == 1 and "conv_1" in text and "always 0" in text
+    assert "Ranges of tensors (3 that no history holds, of 5)" in text
     assert "9 of 2 streams, reset every 5" in text and "v, w, x, y and 1 more" in text
 
 
@@ -49,4 +50,6 @@ def test_what_fp16_cannot_hold_is_named() -> None:
     half = {"beyond": ["a", "b", "c", "d", "e"], "near": [], "vanishing": ["v"]}
     text = shown(calibration_facts({**summary, "half": half}))
     assert "cannot hold a, b, c, d and 1 more; rounds coarsely v" in text and "none of them" in text
+    clipped = {**summary, "method": "percentile", "percentile": 99.9999, "half": half}
+    assert "percentile 99.9999" in shown(calibration_facts(clipped))
     assert "holds every tensor" in shown(calibration_facts({**summary, "half": {key: [] for key in half}}))

@@ -82,7 +82,9 @@ def read_npz(path: Path) -> Labelled:
     except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
         raise DataError(f"{path}: it cannot be read as arrays of numbers ({str(error).splitlines()[0]}).") from None
     x = arrays.get("x")
-    if x is None or x.ndim < 3 or x.size == 0 or x.dtype.kind not in "iuf":
+    if x is not None and x.ndim >= 3 and x.size == 0:
+        raise DataError(f"{path}: the array x is empty, {x.shape}; it must hold cases of at least one frame.")
+    if x is None or x.ndim < 3 or x.dtype.kind not in "iuf":
         told = "missing" if x is None else f"{x.dtype}{x.shape}"
         raise DataError(f"{path}: the array x is {told}; it must be numbers (cases, frames, *frame).")
     for name in ("y", "groups"):

@@ -173,6 +173,7 @@ def test_arrays(tmp_path: Path) -> None:
     ("arrays", "told"),
     [
         ({"y": [1]}, "the array x is missing"),
+        ({"x": np.zeros((0, 9, 2))}, r"the array x is empty, \(0, 9, 2\)"),
         ({"x": np.zeros(3)}, r"the array x is float64\(3,\)"),
         ({"x": np.array([[[{}]]])}, "cannot be read as arrays of numbers"),
         ({"x": np.zeros((3, 2, 2)), "y": [1]}, "y has the shape"),
