@@ -49,6 +49,8 @@ NAMES: dict[Target, str] = {"cpu": CPU, "trt-weak": WEAK, "trt-strong": STRONG}
 GOLDEN_SPARE = 2.0
 """How many times the form's own difference at the golden frames a device may be off there."""
 
+FAR = 0.3
+"""Difference at the golden frames from which on it is told: a tolerance that allows it is hardly one."""
 SAMPLE = 48
 """Frames beyond the first valid answer over which channels are looked at."""
 
@@ -132,6 +134,11 @@ def quantised_forms(
 
     def finished(form: Form, runs: Exported, found: Sequence[Drift]) -> Form:
         shown = [] if golden is None else measured(runs, prepared.manifest, form, golden, right)
+        if (worst := max((drift.error for drift in shown), default=0.0)) > FAR:
+            tell(
+                f"{form.name} differs by {worst:.0%} from FP32 at the golden frames, which lie beyond what was "
+                "calibrated on, so that 'edgeco verify' can say little of it; calibrate on such frames, if they are met"
+            )
         return _finished(form, found, shown)
 
     for target in targets:

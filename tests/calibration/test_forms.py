@@ -202,6 +202,14 @@ def test_a_form_that_drifts_too_far_is_refused(mobile: Calibrated) -> None:
         quantised_forms(exported, manifest, ranges, recording_of(manifest, 60, 3), limits=Limits(cosine=1.1))
 
 
+def test_golden_frames_beyond_the_calibration_are_told(mobile: Calibrated) -> None:
+    exported, manifest, ranges = mobile
+    frames, told = recording_of(manifest, 60, 3), list[str]()
+    for golden in (frames[:20], 30 * frames[:20]):
+        quantised_forms(exported, manifest, ranges, frames, targets=["cpu"], golden=golden, say=told.append)
+    assert sum("golden frames" in text for text in told) == 1
+
+
 def test_the_stream_of_a_comparison_comes_ten_times_over() -> None:
     _, manifest, _ = calibrated(Greatest())
     frames = recording_of(manifest, 200, 4)
