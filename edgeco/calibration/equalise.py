@@ -12,6 +12,7 @@ one scale for all the channels that it reads, and what its numbers gain it would
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -144,25 +145,27 @@ def _pair(graphs: Sequence[Graph], history: History) -> Pair | None:
     """The layers around a history whose channels may be scaled; None where something else sees them."""
     if history.storage != "slots" or history.border != 0 or history.dtype != "float32" or not history.shape:
         return None
-    makers, readers = set[tuple[str, str | None]](), set[Reader]()
+    makers, readers, met = set[tuple[str, str | None]](), set[Reader](), Counter[str]()
     for graph in graphs:
         maker = _maker(graph, history.write)
         if maker is not None:
             makers.add((maker.input[1], maker.input[2] if len(maker.input) > 2 else None))
+            met.update(maker.input[1:])
         elif history.write in graph.maker:
             return None
         names = [history.write, *(read.name for read in history.reads)]
         for node in {id(node): node for name in names for node, _ in graph.readers.get(name, [])}.values():
-            reader = _channelwise(graph, node, history.shape[0]) or _dense(graph, node, names)
+            reader = _channelwise(graph, node, history) or _dense(graph, node, names)
             if reader is None:
                 return None
             readers.add(reader)
+            met[reader.weight] += 1
     if len(makers) != 1:
         return None
     weight, bias = makers.pop()
     pair = Pair(history, weight, bias or None, tuple(sorted(readers, key=lambda reader: reader.weight)))
     used = (weight, *filter(None, [bias]), *(reader.weight for reader in pair.readers))
-    shared = len(set(used)) < len(used) or any(_uses(graphs, name) > len(graphs) for name in used)
+    shared = len(set(used)) < len(used) or any(_uses(graphs, name) != met[name] for name in used)
     return None if shared or not readers else pair
 
 
@@ -184,15 +187,16 @@ def _by_rows(node: NodeProto) -> bool:
     return str(node.op_type) == "Conv"
 
 
-def _channelwise(graph: Graph, node: NodeProto, channels: int) -> Reader | None:
+def _channelwise(graph: Graph, node: NodeProto, history: History) -> Reader | None:
     """A node that reads each channel by itself."""
+    channels, axes = history.shape[0], len(history.shape)
     if node.op_type == "Conv" and node.input[1] in graph.weights:
         shape = graph.weights[node.input[1]].shape
         return Reader(node.input[1], 0, 1) if attribute(node, "group", 1) == channels == shape[0] else None
     if node.op_type == "Mul":
         for name in node.input:
             array = graph.weights.get(name)
-            if array is not None and array.shape[:1] == (channels,) and array.size == channels and array.ndim > 1:
+            if array is not None and array.shape == (channels, *[1] * (axes - 1)) and axes > 1:
                 return Reader(name, 0, 1)
     return None
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import msgspec
 import numpy as np
+import onnx
 import pytest
 import torch
 from quant_nets import calibrated, recording_of
@@ -137,3 +138,22 @@ def test_no_channel_is_widened_without_end(readings: Calibrated) -> None:
     ratios = made.weights[first] / folded.weights[first]
     np.testing.assert_allclose(ratios[:2], 1.0, rtol=1e-6)
     np.testing.assert_allclose(ratios[2:], MOST, rtol=1e-6)
+
+
+@pytest.mark.parametrize("read_elsewhere", [False, True])
+def test_a_weight_that_something_else_reads_is_left_alone(readings: Calibrated, read_elsewhere: bool) -> None:
+    """Also where it is read no more often than there are graphs: once here, once more beside, in the other not at all."""
+    exported, manifest, ranges = readings
+    graph, idle = (onnx.ModelProto.FromString(exported.graphs[0]) for _ in range(2))
+    del idle.graph.node[:]
+    history = equalise(exported, manifest, ranges, recording_of(manifest, 40, 1))[2][0]
+    write = next(h.write for h in manifest.histories if h.name == history)
+    relu = next(node for node in graph.graph.node if write in node.output)
+    layer = next(node for node in graph.graph.node if relu.input[0] in node.output)
+    if read_elsewhere:
+        graph.graph.node.append(onnx.helper.make_node("Identity", [layer.input[1]], ["spare"]))
+    both = Exported((graph.SerializeToString(), idle.SerializeToString()), (0, 1), exported.weights)
+    made, _, done = equalise(both, manifest, ranges, recording_of(manifest, 40, 1))
+    assert (history in done) != read_elsewhere
+    same = np.array_equal(made.weights[layer.input[1]], exported.weights[layer.input[1]])
+    assert same == read_elsewhere
