@@ -142,7 +142,7 @@ def test_no_channel_is_widened_without_end(readings: Calibrated) -> None:
 
 @pytest.mark.parametrize("read_elsewhere", [False, True])
 def test_a_weight_that_something_else_reads_is_left_alone(readings: Calibrated, read_elsewhere: bool) -> None:
-    """Also where it is read no more often than there are graphs: once here, once more beside, in the other not at all."""
+    """Also where it is read as often as there are graphs: once here, once more beside, in the other not at all."""
     exported, manifest, ranges = readings
     graph, idle = (onnx.ModelProto.FromString(exported.graphs[0]) for _ in range(2))
     del idle.graph.node[:]
