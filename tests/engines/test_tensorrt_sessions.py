@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Iterator
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from gpu_fixtures import VERSIONS, Fake, compile_here, installed, open_engine
+from gpu_fixtures import Fake, open_engine
 from stepnets import StepNet, history, mixed, stepnet
 
 from edgeco.engines.session import Session
@@ -19,20 +17,6 @@ from edgeco.errors import EngineError
 pytest.importorskip("onnx", reason="the fake TensorRT reads graphs with the onnx package")
 
 BACKENDS = ("cuda.bindings", "pycuda")
-
-
-@pytest.fixture(params=[(version, backend) for version in VERSIONS for backend in BACKENDS])
-def fake(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Fake]:
-    monkeypatch.setattr("edgeco.engines.tensorrt.plans.compile_in_child", compile_here)
-    with installed(monkeypatch, tmp_path, *request.param) as fake:
-        yield fake
-
-
-@pytest.fixture
-def one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Fake]:
-    monkeypatch.setattr("edgeco.engines.tensorrt.plans.compile_in_child", compile_here)
-    with installed(monkeypatch, tmp_path) as fake:
-        yield fake
 
 
 def drive(session: Session, frames: np.ndarray) -> dict[str, np.ndarray]:

@@ -98,3 +98,19 @@ def without(*names: str) -> Callable[..., ModuleType]:
 
 
 os.environ.pop("EDGECO_FAKE_NO_GPU", None)
+
+
+@pytest.fixture(params=[(version, package) for version in VERSIONS for package in ("cuda.bindings", "pycuda")])
+def fake(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Fake]:
+    """Every version with every CUDA package."""
+    monkeypatch.setattr("edgeco.engines.tensorrt.plans.compile_in_child", compile_here)
+    with installed(monkeypatch, tmp_path, *request.param) as fake:
+        yield fake
+
+
+@pytest.fixture
+def one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Fake]:
+    """One of them."""
+    monkeypatch.setattr("edgeco.engines.tensorrt.plans.compile_in_child", compile_here)
+    with installed(monkeypatch, tmp_path) as fake:
+        yield fake

@@ -8,6 +8,8 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "helpers"))
 
+from gpu_fixtures import fake, one  # noqa: F401  (fixtures, found by their names)
+
 
 @pytest.fixture(scope="session")
 def recordings() -> list[Path]:

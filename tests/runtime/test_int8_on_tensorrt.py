@@ -4,14 +4,13 @@ runner; and what is remembered of a TensorRT that takes no INT8 at the ends of a
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from gpu_fixtures import VERSIONS, Fake, compile_here, installed
+from gpu_fixtures import Fake, compile_here, installed
 
 pytest.importorskip("torch", reason="bundles are built here")
 
@@ -44,20 +43,6 @@ def bundles(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         torch.manual_seed(0)
         build({**fields, **calibrate}, made[net.__name__])
     return made
-
-
-@pytest.fixture(params=[(version, package) for version in VERSIONS for package in ("cuda.bindings", "pycuda")])
-def fake(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Fake]:
-    monkeypatch.setattr("edgeco.engines.tensorrt.plans.compile_in_child", compile_here)
-    with installed(monkeypatch, tmp_path, *request.param) as fake:
-        yield fake
-
-
-@pytest.fixture
-def one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Fake]:
-    monkeypatch.setattr("edgeco.engines.tensorrt.plans.compile_in_child", compile_here)
-    with installed(monkeypatch, tmp_path) as fake:
-        yield fake
 
 
 def answers(stream: Any, frames: np.ndarray) -> np.ndarray:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import json
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ import numpy as np
 import pytest
 from boards import ORIN_NANO, plant
 from click.testing import CliRunner
-from gpu_fixtures import VERSIONS, Fake, compile_here, installed
+from gpu_fixtures import Fake, compile_here, installed
 
 pytest.importorskip("torch", reason="bundles are built here")
 
@@ -49,20 +48,6 @@ def test_the_networks_use_every_storage_and_phases(bundles: dict[str, str]) -> N
     manifests = [edgeco.bundle.open_bundle(bundles[name]).manifest for name in NAMES]
     assert {history.storage for m in manifests for history in m.histories} == {"slots", "ring", "mirror"}
     assert any(manifest.timeline.stride > 1 for manifest in manifests)
-
-
-@pytest.fixture(params=[(version, package) for version in VERSIONS for package in ("cuda.bindings", "pycuda")])
-def fake(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Fake]:
-    monkeypatch.setattr("edgeco.engines.tensorrt.plans.compile_in_child", compile_here)
-    with installed(monkeypatch, tmp_path, *request.param) as fake:
-        yield fake
-
-
-@pytest.fixture
-def one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Fake]:
-    monkeypatch.setattr("edgeco.engines.tensorrt.plans.compile_in_child", compile_here)
-    with installed(monkeypatch, tmp_path) as fake:
-        yield fake
 
 
 @pytest.mark.sampled(3)
