@@ -108,16 +108,17 @@ def make_forms(
     manifest = bundle.manifest
     shown = bundle.golden()[0][manifest.inputs[0].name]
     golden = shown[: manifest.golden.frames]
+    frames = frames_to_compare(manifest, recordings, golden)
+    limits = Limits(cosine=wanted.least_cosine)
     forms: list[Form] = []
     if "fp16" in wanted.precision or _is_outdated(bundle, ranges):
         say("writing the forms for TensorRT")
         tolerance = manifest.variants["fp32"].tolerance
         forms += tensorrt_forms(exported, manifest, golden, tolerance, blocked(ranges))
-        forms = with_half_drift(forms, exported, manifest, frames_to_compare(manifest, recordings, golden))
+        forms = with_half_drift(forms, exported, manifest, frames, limits)
     targets = _targets(bundle, wanted)
     if not targets:
         return Made(tuple(forms))
-    frames = frames_to_compare(manifest, recordings, golden)
     before = () if wanted.forget_float else kept_float(bundle)
     keep = tuple(dict.fromkeys((*before, *wanted.keep_float)))
     kept, told = _chosen(prepare(exported, manifest, ranges, frames), frames, targets[0], wanted, keep, say)
@@ -128,7 +129,7 @@ def make_forms(
         frames,
         targets=targets,
         keep_float=(*keep, *kept),
-        limits=Limits(cosine=wanted.least_cosine),
+        limits=limits,
         golden=shown,
         say=say,
     )

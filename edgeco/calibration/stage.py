@@ -78,24 +78,23 @@ def precision_stage(
         check_names(exported, manifest, spec.keep_float)
     recordings = [] if plan is None else recordings_of(manifest, plan)
     ranges = None if plan is None else _calibrated(exported, manifest, plan, recordings, say)
+    stream = frames if plan is None else frames_to_compare(manifest, recordings, frames)
+    limits = Limits(cosine=LEAST_COSINE if spec.least_cosine is None else spec.least_cosine)
     forms: list[Form] = []
     if spec.tensorrt or "fp16" in spec.precision:
         say("writing the forms for TensorRT")
         beyond = frozenset[str]() if ranges is None else blocked(ranges)
         forms += tensorrt_forms(exported, manifest, frames, tolerance, beyond)
         if plan is not None:
-            stream = frames_to_compare(manifest, recordings_of(manifest, plan), frames)
-            forms = with_half_drift(forms, exported, manifest, stream)
+            forms = with_half_drift(forms, exported, manifest, stream, limits)
     if plan is not None and ranges is not None and "int8" in spec.precision:
         typings = None if spec.device is None else target_of(find_profile(spec.device)).typings
         targets = targets_for(typings, tensorrt=bool(forms))
-        stream = frames_to_compare(manifest, recordings, frames)
         keep = spec.keep_float
         if spec.float_budget is not None:
             prepared = prepare(exported, manifest, ranges, stream)
             keep += _chosen(prepared, stream, spec.float_budget, keep, say)
         golden = frames[np.arange(manifest.timeline.valid_from + spec.golden) % len(frames)]
-        limits = Limits(cosine=LEAST_COSINE if spec.least_cosine is None else spec.least_cosine)
         forms += quantised_forms(
             exported,
             manifest,
