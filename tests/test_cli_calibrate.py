@@ -359,3 +359,13 @@ def test_calibration_loads_no_torch(sensor: Path, tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, env=environment)
     assert isinstance(load_ranges(tmp_path / "o.json"), Ranges)
+
+
+def test_the_commands_defaults_are_the_librarys() -> None:
+    """Spelled out in the command, which must not import the build side to tell its help."""
+    from edgeco.calibration.drift import LEAST_COSINE
+    from edgeco.calibration.methods import METHOD, PERCENTILE
+    from edgeco.cli.calibrate import calibrate
+
+    given = {option.name: option.default for option in calibrate.params}
+    assert (given["method"], given["percentile"], given["least_cosine"]) == (METHOD, PERCENTILE, LEAST_COSINE)
